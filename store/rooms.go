@@ -1,0 +1,215 @@
+package store
+
+import "strings"
+
+// A Room is a room that this provider hosts, or follows.
+type Room struct {
+	ID            int64 // assigned by CreateRoom
+	URI           string
+	Hub           string // domain of the hub
+	Version       int64  // counts the changes of Head and of the records
+	Head          []byte // the small part of the state
+	FirstSeq      int64  // the oldest event still in the log
+	LastSeq       int64  // the newest; 0: none yet
+	LastMillis    int64  // its acceptance time
+	CreatedMillis int64
+}
+
+// A Record is a named piece of a room's larger state. A nil Value deletes it.
+type Record struct {
+	Name, Value []byte
+}
+
+// An Event is one entry of a room's log.
+type Event struct {
+	Seq            int64 // assigned by AppendEvents
+	Kind           uint8
+	Epoch          uint64
+	AcceptedMillis int64
+	Digest         [32]byte // SHA-256 of the MLSMessage
+	Source         string   // domain it came from
+	Audience       []string // provider domains that it is for; empty: all
+	Clients        []string // local clients that it is for; empty: all
+	Body           []byte   // the FanoutMessage; empty once trimmed
+}
+
+const roomColumns = "room_id, room_uri, hub, version, head, first_seq, last_seq, last_ms, created_ms"
+
+func scanRoom(r scanner, m *Room) error {
+	return r.Scan(&m.ID, &m.URI, &m.Hub, &m.Version, &m.Head, &m.FirstSeq, &m.LastSeq, &m.LastMillis, &m.CreatedMillis)
+}
+
+// CreateRoom adds a room with an empty log and returns its ID; ErrConflict if
+// there is one of that URI.
+func (tx *Tx) CreateRoom(m Room) (id int64, err error) {
+	err = tx.row("INSERT INTO rooms (room_uri, hub, version, head, first_seq, last_seq, last_ms, created_ms) VALUES (?, ?, 1, ?, 1, 0, ?, ?) RETURNING room_id",
+		m.URI, m.Hub, blob(m.Head), m.LastMillis, m.CreatedMillis).Scan(&id)
+	return id, err
+}
+
+// Room returns a room by its URI, or ErrNotFound.
+func (tx *Tx) Room(uri string) (Room, error) {
+	list, err := collect(tx, scanRoom, "SELECT "+roomColumns+" FROM rooms WHERE room_uri = ?", uri)
+	return first(list, err)
+}
+
+// RoomByID returns a room by its ID, or ErrNotFound.
+func (tx *Tx) RoomByID(id int64) (Room, error) {
+	list, err := collect(tx, scanRoom, "SELECT "+roomColumns+" FROM rooms WHERE room_id = ?", id)
+	return first(list, err)
+}
+
+// Rooms returns up to limit rooms whose hub is the given domain, by URI, those
+// after the given one.
+func (tx *Tx) Rooms(hub, after string, limit int) ([]Room, error) {
+	return collect(tx, scanRoom, "SELECT "+roomColumns+" FROM rooms WHERE hub = ? AND room_uri > ? ORDER BY room_uri LIMIT ?", hub, after, int64(limit))
+}
+
+// CountRooms counts the rooms hosted at hub; with an empty hub, all rooms.
+func (tx *Tx) CountRooms(hub string) (n int64, err error) {
+	if hub == "" {
+		err = tx.row("SELECT COUNT(*) FROM rooms").Scan(&n)
+		return n, err
+	}
+	err = tx.row("SELECT COUNT(*) FROM rooms WHERE hub = ?", hub).Scan(&n)
+	return n, err
+}
+
+// RoomRecords returns all records of a room, by name.
+func (tx *Tx) RoomRecords(id int64) ([]Record, error) {
+	return collect(tx, func(r scanner, rec *Record) error { return r.Scan(&rec.Name, &rec.Value) },
+		"SELECT name, value FROM room_records WHERE room_id = ? ORDER BY name", id)
+}
+
+// SwapRoom replaces a room's head and the given records and counts its version
+// up, if the version is still ifVersion; else ErrConflict.
+func (tx *Tx) SwapRoom(id, ifVersion int64, head []byte, records []Record) error {
+	n, err := tx.exec("UPDATE rooms SET version = version + 1, head = ? WHERE room_id = ? AND version = ?", blob(head), id, ifVersion)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return ErrConflict
+	}
+	return tx.PutRecords(id, records)
+}
+
+// PutRecords stores or deletes records of a room.
+func (tx *Tx) PutRecords(id int64, records []Record) error {
+	for _, r := range records {
+		var err error
+		if r.Value == nil {
+			_, err = tx.exec("DELETE FROM room_records WHERE room_id = ? AND name = ?", id, blob(r.Name))
+		} else {
+			_, err = tx.exec("INSERT INTO room_records (room_id, name, value) VALUES (?, ?, ?) ON CONFLICT (room_id, name) DO UPDATE SET value = excluded.value", id, blob(r.Name), r.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AppendEvents adds events at the end of a room's log, if its version is still
+// ifVersion and their acceptance times are after the last one; else
+// ErrConflict. It sets their Seq. Events with a Digest that the log has already
+// are ErrConflict too.
+func (tx *Tx) AppendEvents(id, ifVersion int64, events []Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	var last int64
+	err := tx.row("UPDATE rooms SET last_seq = last_seq + ?, last_ms = ? WHERE room_id = ? AND version = ? AND last_ms < ? RETURNING last_seq",
+		int64(len(events)), events[len(events)-1].AcceptedMillis, id, ifVersion, events[0].AcceptedMillis).Scan(&last)
+	if ok, err := found(err); err != nil {
+		return err
+	} else if !ok {
+		return ErrConflict
+	}
+	for i := range events {
+		e := &events[i]
+		e.Seq = last - int64(len(events)) + 1 + int64(i)
+		if err := tx.insertEvent(id, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) insertEvent(id int64, e *Event) error {
+	_, err := tx.exec("INSERT INTO room_log (room_id, seq, kind, epoch, accepted_ms, digest, source, audience, clients, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		id, e.Seq, int64(e.Kind), int64(e.Epoch), e.AcceptedMillis, e.Digest[:], e.Source, lines(e.Audience), lines(e.Clients), blob(e.Body))
+	return err
+}
+
+const eventColumns = "seq, kind, epoch, accepted_ms, digest, source, audience, clients, body"
+
+func scanEvent(r scanner, e *Event) error {
+	var kind, epoch int64
+	var digest []byte
+	var audience, clients string
+	if err := r.Scan(&e.Seq, &kind, &epoch, &e.AcceptedMillis, &digest, &e.Source, &audience, &clients, &e.Body); err != nil {
+		return err
+	}
+	e.Kind, e.Epoch = uint8(kind), uint64(epoch)
+	copy(e.Digest[:], digest)
+	e.Audience, e.Clients = unlines(audience), unlines(clients)
+	return nil
+}
+
+// Events returns up to limit events of a room after the given position, in
+// order.
+func (tx *Tx) Events(id, afterSeq int64, limit int) ([]Event, error) {
+	return collect(tx, scanEvent, "SELECT "+eventColumns+" FROM room_log WHERE room_id = ? AND seq > ? ORDER BY seq LIMIT ?", id, afterSeq, int64(limit))
+}
+
+// EventByDigest returns the event with this SHA-256 of its MLSMessage, or
+// ErrNotFound.
+func (tx *Tx) EventByDigest(id int64, digest [32]byte) (Event, error) {
+	list, err := collect(tx, scanEvent, "SELECT "+eventColumns+" FROM room_log WHERE room_id = ? AND digest = ?", id, digest[:])
+	return first(list, err)
+}
+
+// TrimRoom drops up to limit of the room's oldest events, those accepted before
+// beforeMillis that every follower and client which may read them has read. It
+// returns how many.
+func (tx *Tx) TrimRoom(id, beforeMillis int64, limit int) (int64, error) {
+	var upto int64
+	err := tx.row(`SELECT COALESCE(MAX(seq), 0) FROM (SELECT seq FROM room_log WHERE room_id = ? AND accepted_ms < ?
+		AND seq <= (SELECT COALESCE(MIN(cursor_seq), 9223372036854775807) FROM memberships WHERE room_id = ?)
+		AND seq <= (SELECT COALESCE(MIN(acked_seq), 9223372036854775807) FROM followers WHERE room_id = ?)
+		ORDER BY seq LIMIT ?) AS old`, id, beforeMillis, id, id, int64(limit)).Scan(&upto)
+	if err != nil || upto == 0 {
+		return 0, err
+	}
+	n, err := tx.exec("DELETE FROM room_log WHERE room_id = ? AND seq <= ?", id, upto)
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.exec("UPDATE rooms SET first_seq = ? WHERE room_id = ? AND first_seq <= ?", upto+1, id, upto)
+	return n, err
+}
+
+// DropRoom removes a room with everything that belongs to it.
+func (tx *Tx) DropRoom(id int64) error {
+	for _, q := range []string{
+		"DELETE FROM room_log WHERE room_id = ?", "DELETE FROM room_records WHERE room_id = ?",
+		"DELETE FROM followers WHERE room_id = ?", "DELETE FROM memberships WHERE room_id = ?",
+		"DELETE FROM joins WHERE room_id = ?", "DELETE FROM join_codes WHERE room_id = ?",
+		"DELETE FROM rooms WHERE room_id = ?",
+	} {
+		if _, err := tx.exec(q, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func lines(list []string) string { return strings.Join(list, "\n") }
+
+func unlines(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, "\n")
+}

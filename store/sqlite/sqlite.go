@@ -1,0 +1,123 @@
+// Package sqlite opens a [store.Store] in one SQLite file: the default, with
+// nothing to configure.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/comity-im/comity/store"
+)
+
+var dialect = store.Dialect{
+	Name:  "sqlite",
+	Goose: goose.DialectSQLite3,
+	Types: strings.NewReplacer(
+		"{{bytes}}", "BLOB",
+		"{{id}}", "INTEGER PRIMARY KEY AUTOINCREMENT",
+		"{{clustered}}", "WITHOUT ROWID",
+	),
+	Retry:        func(error) bool { return false },
+	Duplicate:    duplicate,
+	SingleWriter: true,
+	SizeQuery:    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+}
+
+// A FileError means that the database file can't be used; Advice says what to
+// do about it.
+type FileError struct {
+	Path   string
+	Advice string
+	Err    error
+}
+
+func (e *FileError) Error() string {
+	return fmt.Sprintf("sqlite: %s: %v: %s", e.Path, e.Err, e.Advice)
+}
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Open opens or creates the database file at path. One process at a time may
+// have it open for writing.
+func Open(ctx context.Context, path string) (*store.Store, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Dir(abs)); err != nil {
+		return nil, &FileError{Path: path, Advice: "create the folder, or name another with the data setting", Err: err}
+	}
+	dsn := func(mode string) string {
+		q := url.Values{}
+		q.Set("mode", mode)
+		// WAL with synchronous=FULL: a commit returns after its fsync.
+		q["_pragma"] = []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-65536)", "wal_autocheckpoint(4000)"}
+		q.Set("_txlock", "immediate")
+		if mode == "ro" {
+			q["_pragma"] = []string{"busy_timeout(10000)", "query_only(ON)", "cache_size(-16384)"}
+			q.Set("_txlock", "deferred")
+		}
+		return "file:" + (&url.URL{Path: abs}).EscapedPath() + "?" + q.Encode()
+	}
+	write, err := sql.Open("sqlite", dsn("rwc"))
+	if err != nil {
+		return nil, advise(path, err)
+	}
+	write.SetMaxOpenConns(1)
+	if err := write.PingContext(ctx); err != nil {
+		write.Close()
+		return nil, advise(path, err)
+	}
+	read, err := sql.Open("sqlite", dsn("ro"))
+	if err != nil {
+		write.Close()
+		return nil, advise(path, err)
+	}
+	read.SetMaxOpenConns(2 + 2*runtime.NumCPU())
+	read.SetMaxIdleConns(2 + 2*runtime.NumCPU())
+	s, err := store.Open(ctx, &dialect, read, write)
+	if err != nil {
+		read.Close()
+		write.Close()
+		return nil, advise(path, err)
+	}
+	return s, nil
+}
+
+func duplicate(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code() == lib.SQLITE_CONSTRAINT_UNIQUE || e.Code() == lib.SQLITE_CONSTRAINT_PRIMARYKEY)
+}
+
+// advise adds what a person can do about an error of the engine.
+func advise(path string, err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	advice := ""
+	switch e.Code() & 0xff {
+	case lib.SQLITE_CANTOPEN, lib.SQLITE_PERM, lib.SQLITE_READONLY:
+		advice = "check that the file and its folder exist and that this user may write to them"
+	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+		advice = "another process has it open; stop that one first"
+	case lib.SQLITE_FULL:
+		advice = "the disk is full; free some space and start again, nothing that was acknowledged is lost"
+	case lib.SQLITE_NOTADB, lib.SQLITE_CORRUPT:
+		advice = "it is not an intact SQLite database; restore a backup, or move it away to start empty"
+	default:
+		return err
+	}
+	return &FileError{Path: path, Advice: advice, Err: err}
+}

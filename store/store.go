@@ -1,0 +1,216 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"testing/fstest"
+	"time"
+
+	"strings"
+
+	"github.com/pressly/goose/v3"
+)
+
+// SchemaVersion is the number of the newest migration that this program has.
+const SchemaVersion = 1
+
+var (
+	// ErrNotFound means that no row has the key that was asked for.
+	ErrNotFound = errors.New("store: not found")
+	// ErrConflict means that a row changed since the caller read it, or exists
+	// already; the caller starts again from what is there now.
+	ErrConflict = errors.New("store: conflict")
+	// ErrClosed means that the store was closed.
+	ErrClosed = errors.New("store: closed")
+)
+
+// A SchemaError means that the database was written by a newer program.
+type SchemaError struct {
+	Have, Want int64 // schema versions: of the database, of this program
+}
+
+func (e *SchemaError) Error() string {
+	return fmt.Sprintf("store: the database has schema version %d, this program knows up to %d: run the newer comity that wrote it, or restore a backup made before the upgrade", e.Have, e.Want)
+}
+
+// A Dialect is what differs between database engines.
+type Dialect struct {
+	Name string // "sqlite" or "postgres"
+	// Goose is goose's name of the dialect.
+	Goose goose.Dialect
+	// Types replaces the type tokens of the migrations.
+	Types *strings.Replacer
+	// Rebind rewrites a query with ? placeholders for the engine.
+	Rebind func(query string) string
+	// ForUpdate is appended to a SELECT that locks what it reads.
+	ForUpdate string
+	// Begin is how one write transaction starts; nil means the default.
+	TxOptions *sql.TxOptions
+	// Retry says whether a failed transaction may succeed when repeated.
+	Retry func(error) bool
+	// Duplicate says whether err is a violated uniqueness.
+	Duplicate func(error) bool
+	// SingleWriter makes one goroutine run all writing transactions, many of
+	// them in one commit.
+	SingleWriter bool
+	// SizeQuery selects the database's size in bytes.
+	SizeQuery string
+}
+
+// A Store is an open database. It is safe for concurrent use.
+type Store struct {
+	d       *Dialect
+	read    *sql.DB
+	write   *sql.DB
+	queries sync.Map // query text → rebound text
+
+	updates chan *update // SingleWriter only
+	closing chan struct{}
+	done    chan struct{}
+	once    sync.Once
+}
+
+// Open migrates the database forwards and returns a Store on it. read and
+// write may be the same pool; Close closes both.
+func Open(ctx context.Context, d *Dialect, read, write *sql.DB) (*Store, error) {
+	if err := migrate(ctx, d, write); err != nil {
+		return nil, err
+	}
+	s := &Store{d: d, read: read, write: write, closing: make(chan struct{}), done: make(chan struct{})}
+	if !d.SingleWriter {
+		close(s.done)
+		return s, nil
+	}
+	conn, err := write.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s.updates = make(chan *update, 1024)
+	go s.writer(conn)
+	return s, nil
+}
+
+// migrate brings the schema to SchemaVersion, or refuses a newer one. Each
+// migration is one transaction, so one that was killed half-way is simply run
+// again.
+func migrate(ctx context.Context, d *Dialect, db *sql.DB) error {
+	files := fstest.MapFS{}
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(migrations, name)
+		if err != nil {
+			return err
+		}
+		files[strings.TrimPrefix(name, "migrations/")] = &fstest.MapFile{Data: []byte(d.Types.Replace(string(text)))}
+	}
+	p, err := goose.NewProvider(d.Goose, db, files)
+	if err != nil {
+		return fmt.Errorf("store: migrations: %w", err)
+	}
+	have, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("store: reading the schema version: %w", err)
+	}
+	if have > SchemaVersion {
+		return &SchemaError{Have: have, Want: SchemaVersion}
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("store: migrating from schema version %d: %w", have, err)
+	}
+	return nil
+}
+
+// Close waits for running updates and closes the database.
+func (s *Store) Close() error {
+	s.once.Do(func() { close(s.closing) })
+	<-s.done
+	err := s.read.Close()
+	if s.write != s.read {
+		err = errors.Join(err, s.write.Close())
+	}
+	return err
+}
+
+// Engine names the database engine: "sqlite" or "postgres".
+func (s *Store) Engine() string { return s.d.Name }
+
+// Ping says whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.View(ctx, func(tx *Tx) error {
+		var one int
+		return tx.row("SELECT 1").Scan(&one)
+	})
+}
+
+// Size is the size of the database in bytes.
+func (s *Store) Size(ctx context.Context) (n int64, err error) {
+	err = s.View(ctx, func(tx *Tx) error { return tx.row(s.d.SizeQuery).Scan(&n) })
+	return n, err
+}
+
+// View runs f on one consistent state of the database.
+func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
+	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return s.fail(err)
+	}
+	defer t.Rollback()
+	return f(&Tx{ctx: ctx, s: s, q: t})
+}
+
+// Update runs f in a transaction and returns once it is committed to disk. An
+// error of f undoes what it wrote and is returned as it is.
+func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
+	if s.d.SingleWriter {
+		return s.enqueue(ctx, f)
+	}
+	for try := 0; ; try++ {
+		err := s.updateOnce(ctx, f)
+		if err == nil || try >= 9 || !s.d.Retry(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(1<<min(try, 5)) * time.Millisecond):
+		}
+	}
+}
+
+func (s *Store) updateOnce(ctx context.Context, f func(*Tx) error) error {
+	t, err := s.write.BeginTx(ctx, s.d.TxOptions)
+	if err != nil {
+		return s.fail(err)
+	}
+	defer t.Rollback()
+	if err := f(&Tx{ctx: ctx, s: s, q: t}); err != nil {
+		return err
+	}
+	return s.fail(t.Commit())
+}
+
+func (s *Store) fail(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("store: %s: %w", s.d.Name, err)
+}
+
+func (s *Store) rebind(query string) string {
+	if s.d.Rebind == nil {
+		return query
+	}
+	if q, ok := s.queries.Load(query); ok {
+		return q.(string)
+	}
+	q := s.d.Rebind(query)
+	s.queries.Store(query, q)
+	return q
+}

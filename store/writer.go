@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"runtime/debug"
+)
+
+// maxBatch bounds how many updates share one commit, and so how long the first
+// of them waits for the last.
+const maxBatch = 512
+
+// An update is one function waiting for the writer.
+type update struct {
+	ctx  context.Context
+	f    func(*Tx) error
+	err  error
+	done chan struct{}
+}
+
+func (s *Store) enqueue(ctx context.Context, f func(*Tx) error) error {
+	u := &update{ctx: ctx, f: f, done: make(chan struct{})}
+	select {
+	case s.updates <- u:
+	case <-s.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// Once enqueued the answer is awaited even if ctx ends: the caller must
+	// learn whether its writes are on disk.
+	select {
+	case <-u.done:
+		return u.err
+	case <-s.done:
+	}
+	select {
+	case <-u.done:
+		return u.err
+	default:
+		return ErrClosed
+	}
+}
+
+// writer runs the updates, all that wait at a time in one transaction.
+func (s *Store) writer(conn *sql.Conn) {
+	defer close(s.done)
+	defer conn.Close()
+	w := &writerConn{conn: conn, stmts: map[string]*sql.Stmt{}}
+	var batch []*update
+	for {
+		batch = batch[:0]
+		select {
+		case u := <-s.updates:
+			batch = append(batch, u)
+		case <-s.closing:
+			select {
+			case u := <-s.updates:
+				batch = append(batch, u)
+			default:
+				return
+			}
+		}
+	more:
+		for len(batch) < maxBatch {
+			select {
+			case u := <-s.updates:
+				batch = append(batch, u)
+			default:
+				break more
+			}
+		}
+		s.commit(w, batch)
+	}
+}
+
+// commit runs a batch in one transaction and answers its updates.
+func (s *Store) commit(w *writerConn, batch []*update) {
+	ctx := context.Background()
+	answer := func(err error) {
+		for _, u := range batch {
+			if u.err == nil {
+				u.err = err
+			}
+			close(u.done)
+		}
+	}
+	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		answer(s.fail(err))
+		return
+	}
+	for _, u := range batch {
+		if u.err = u.ctx.Err(); u.err != nil {
+			continue
+		}
+		if len(batch) == 1 {
+			// No savepoint is needed: nobody else's writes are at stake.
+			if u.err = run(u.f, &Tx{ctx: ctx, s: s, w: w}); u.err != nil {
+				w.exec(ctx, "ROLLBACK")
+				answer(nil)
+				return
+			}
+			continue
+		}
+		if err := w.exec(ctx, "SAVEPOINT u"); err != nil {
+			u.err = s.fail(err)
+			continue
+		}
+		if u.err = run(u.f, &Tx{ctx: ctx, s: s, w: w}); u.err != nil {
+			if err := w.exec(ctx, "ROLLBACK TO u"); err != nil {
+				w.exec(ctx, "ROLLBACK")
+				answer(s.fail(err))
+				return
+			}
+		}
+		if err := w.exec(ctx, "RELEASE u"); err != nil {
+			w.exec(ctx, "ROLLBACK")
+			answer(s.fail(err))
+			return
+		}
+	}
+	err := w.exec(ctx, "COMMIT")
+	if err != nil {
+		w.exec(ctx, "ROLLBACK")
+	}
+	answer(s.fail(err))
+}
+
+// run calls f and turns a panic into an error, so that one caller's fault
+// doesn't end the updates that share its commit.
+func run(f func(*Tx) error, tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("store: an update panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f(tx)
+}
+
+// writerConn is the writer's connection with its prepared statements; only the
+// writer's goroutine uses it.
+type writerConn struct {
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+func (w *writerConn) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	if st, ok := w.stmts[query]; ok {
+		return st, nil
+	}
+	st, err := w.conn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	w.stmts[query] = st
+	return st, nil
+}
+
+func (w *writerConn) exec(ctx context.Context, query string) error {
+	st, err := w.prepare(ctx, query)
+	if err != nil {
+		return err
+	}
+	_, err = st.ExecContext(ctx)
+	return err
+}
+
+func (w *writerConn) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	st, err := w.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return st.ExecContext(ctx, args...)
+}
+
+func (w *writerConn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	st, err := w.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(ctx, args...)
+}
