@@ -1,0 +1,129 @@
+package mls
+
+import (
+	"bytes"
+
+	"github.com/comity-im/comity/mls/suite"
+)
+
+// LeafRules are what the group requires of a leaf (RFC 9420 §7.3). Whether a credential is true is for the application.
+type LeafRules struct {
+	GroupID     []byte
+	Required    *RequiredCapabilities // of the GroupContext, nil if it has none
+	Extensions  []ExtensionType       // the extensions of the GroupContext
+	Now         uint64                // seconds since the Unix epoch; 0: lifetimes are not compared with the time
+	MaxLifetime uint64                // the longest lifetime in seconds that is accepted; 0: any
+}
+
+// CheckKeyPackage verifies a KeyPackage for the group's cipher suite: all of RFC 9420 §10.1 that can be said without the tree.
+// The error is a *TreeError.
+func (r *LeafRules) CheckKeyPackage(s suite.Suite, kp *KeyPackage) error {
+	if kp.Version != MLS10 {
+		return &TreeError{Rule: RuleVersion, Type: uint16(kp.Version)}
+	}
+	if kp.CipherSuite != s.ID() {
+		return &TreeError{Rule: RuleVersion, Type: uint16(kp.CipherSuite)}
+	}
+	if err := r.CheckLeaf(s, &kp.LeafNode, 0, SourceKeyPackage); err != nil {
+		return err
+	}
+	for _, e := range kp.Extensions {
+		if !kp.LeafNode.Capabilities.SupportsExtension(e.Type) {
+			return &TreeError{Rule: RuleExtension, Type: uint16(e.Type)}
+		}
+	}
+	if s.CheckPublicKey(kp.InitKey) != nil {
+		return &TreeError{Rule: RuleKey}
+	}
+	if bytes.Equal(kp.InitKey, kp.LeafNode.EncryptionKey) {
+		return &TreeError{Rule: RuleInitKey}
+	}
+	tbs, err := kp.tbsBytes()
+	if err != nil {
+		return err
+	}
+	if err := s.VerifyWithLabel(kp.LeafNode.SignatureKey, "KeyPackageTBS", tbs, kp.Signature); err != nil {
+		return &TreeError{Rule: RuleSignature, Err: err}
+	}
+	return nil
+}
+
+// CheckLeaf verifies what RFC 9420 §7.3 says of a leaf itself: its source, capabilities, extensions, lifetime and signature.
+// i is its place in the tree, which counts for leaves made in the group. What the other members have to do with it is for
+// [RatchetTree.Add] and its like, and [RatchetTree.CheckCredentials]. The error is a *TreeError.
+func (r *LeafRules) CheckLeaf(s suite.Suite, n *LeafNode, i LeafIndex, source LeafNodeSource) error {
+	if n.Source != source {
+		return &TreeError{Rule: RuleSource, Node: i.Node()}
+	}
+	if err := r.checkContent(s, n, i); err != nil {
+		return err
+	}
+	return verifyLeaf(s, nil, n, r.GroupID, i)
+}
+
+// checkContent is CheckLeaf without source and signature. That capabilities list the group's version and cipher suite is a duty
+// of the sender only (RFC 9420 §7.2, not §7.3): the working group's own vectors have leaves that don't.
+func (r *LeafRules) checkContent(s suite.Suite, n *LeafNode, i LeafIndex) error {
+	caps := &n.Capabilities
+	switch {
+	case !caps.SupportsCredential(n.Credential.Type):
+		return &TreeError{Rule: RuleCredential, Node: i.Node(), Type: uint16(n.Credential.Type)}
+	case s.CheckPublicKey(n.EncryptionKey) != nil:
+		return &TreeError{Rule: RuleKey, Node: i.Node()}
+	}
+	if r.Required != nil {
+		for _, t := range r.Required.ExtensionTypes {
+			if !caps.SupportsExtension(t) {
+				return &TreeError{Rule: RuleRequired, Node: i.Node(), Type: uint16(t)}
+			}
+		}
+		for _, t := range r.Required.ProposalTypes {
+			if !caps.SupportsProposal(t) {
+				return &TreeError{Rule: RuleRequired, Node: i.Node(), Type: uint16(t)}
+			}
+		}
+		for _, t := range r.Required.CredentialTypes {
+			if !caps.SupportsCredential(t) {
+				return &TreeError{Rule: RuleRequired, Node: i.Node(), Type: uint16(t)}
+			}
+		}
+	}
+	for _, t := range r.Extensions {
+		if !caps.SupportsExtension(t) {
+			return &TreeError{Rule: RuleGroupFeature, Node: i.Node(), Type: uint16(t)}
+		}
+	}
+	if n.Source == SourceKeyPackage {
+		l := n.Lifetime
+		if r.Now != 0 && (r.Now < l.NotBefore || r.Now > l.NotAfter) ||
+			r.MaxLifetime != 0 && (l.NotAfter < l.NotBefore || l.NotAfter-l.NotBefore > r.MaxLifetime) {
+			return &TreeError{Rule: RuleLifetime, Node: i.Node()}
+		}
+	}
+	for _, e := range n.Extensions {
+		if !caps.SupportsExtension(e.Type) {
+			return &TreeError{Rule: RuleExtension, Node: i.Node(), Type: uint16(e.Type)}
+		}
+	}
+	return nil
+}
+
+// verifyLeaf verifies the signature of a leaf. A decoded leaf's LeafNodeTBS is made in buf, which may be nil.
+func verifyLeaf(s suite.Suite, buf *[]byte, n *LeafNode, groupID []byte, i LeafIndex) error {
+	var tbs []byte
+	var err error
+	if buf != nil && n.tbs != nil {
+		tbs = append((*buf)[:0], n.tbs...)
+		if n.Source != SourceKeyPackage {
+			tbs = appendOpaque(tbs, groupID)
+			tbs = append(tbs, byte(i>>24), byte(i>>16), byte(i>>8), byte(i))
+		}
+		*buf = tbs
+	} else if tbs, err = n.tbsBytes(groupID, i); err != nil {
+		return err
+	}
+	if err := s.VerifyWithLabel(n.SignatureKey, "LeafNodeTBS", tbs, n.Signature); err != nil {
+		return &TreeError{Rule: RuleSignature, Node: i.Node(), Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package mls
+
+import (
+	"bytes"
+	"iter"
+
+	"github.com/comity-im/comity/mls/suite"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// A treeEntry is one element of a ratchet_tree, or of the stored records; both pointers are nil where a node is blank.
+type treeEntry struct {
+	leaf   *treeLeaf
+	parent *treeParent
+}
+
+// ParseRatchetTree decodes the content of a ratchet_tree extension, optional<Node> ratchet_tree<V> (RFC 9420 §12.4.3.3).
+// It verifies the form only: leaves at even places, a last node that is not blank, unmerged leaves that ascend and lie below
+// their node. The error is a *[tlspl.SyntaxError]. The rest is for [RatchetTree.Validate].
+//
+// The input is copied once; leaves keep the bytes that arrived. Memory is a small multiple of the input's length.
+func ParseRatchetTree(s suite.Suite, b []byte) (*RatchetTree, error) {
+	c := treeDecoder{buf: bytes.Clone(b)}
+	if err := tlspl.UnmarshalAlias(c.buf, &c); err != nil {
+		return nil, err
+	}
+	t := &RatchetTree{suite: s, depth: treeDepth(uint32(len(c.entries)/2 + 1)), index: newTreeIndex()}
+	t.index.built = false
+	t.root = buildTree(c.entries, t.depth, 0, t.writable())
+	return t, nil
+}
+
+// treeDecoder reads the entries of a ratchet_tree.
+type treeDecoder struct {
+	buf     []byte
+	entries []treeEntry
+}
+
+// Code describes ratchet_tree (RFC 9420 §12.4.3.3), for reading.
+func (d *treeDecoder) Code(c *tlspl.Codec) {
+	tlspl.Length(c, func() {
+		var leaves []treeLeaf // allocated by the chunk
+		var parents []treeParent
+		for c.More() {
+			x := NodeIndex(len(d.entries))
+			var present, kind uint8
+			tlspl.Uint8(c, &present)
+			switch {
+			case present == 0:
+				d.entries = append(d.entries, treeEntry{})
+				continue
+			case present != 1:
+				c.Fail(tlspl.ErrPresence)
+				return
+			}
+			tlspl.Uint8(c, &kind)
+			switch {
+			case kind == nodeLeaf && x.IsLeaf():
+				if len(leaves) == 0 {
+					leaves = make([]treeLeaf, 32)
+				}
+				l := &leaves[0]
+				leaves = leaves[1:]
+				n := new(LeafNode)
+				tlspl.Raw(c, &l.raw, func() { n.Code(c) })
+				l.decoded.Store(n)
+				d.entries = append(d.entries, treeEntry{leaf: l})
+			case kind == nodeParent && !x.IsLeaf():
+				if len(parents) == 0 {
+					parents = make([]treeParent, 32)
+				}
+				p := &parents[0]
+				parents = parents[1:]
+				p.Code(c)
+				checkUnmerged(c, x, p.UnmergedLeaves)
+				d.entries = append(d.entries, treeEntry{parent: p})
+			default:
+				c.Fail(tlspl.ErrValue)
+				return
+			}
+		}
+		if n := len(d.entries); n == 0 || d.entries[n-1] == (treeEntry{}) {
+			c.Fail(tlspl.ErrLength)
+		}
+	})
+}
+
+// checkUnmerged fails unless the list ascends strictly and lies below x (RFC 9420 §7.1).
+func checkUnmerged(c *tlspl.Codec, x NodeIndex, list []LeafIndex) {
+	for k, i := range list {
+		if !x.covers(i) {
+			c.Fail(tlspl.ErrValue)
+		}
+		if k > 0 && i <= list[k-1] {
+			c.Fail(tlspl.ErrOrder)
+		}
+	}
+}
+
+// buildTree makes the subtree of a level whose first node is at the front of the entries.
+func buildTree(entries []treeEntry, level int, from int, e *edit) *treeNode {
+	if from >= len(entries) {
+		return nil
+	}
+	at := from + 1<<level - 1
+	n := treeNode{owner: e}
+	if level > 0 {
+		n.left = buildTree(entries, level-1, from, e)
+		n.right = buildTree(entries, level-1, at+1, e)
+		if n.left != nil {
+			n.leaves = n.left.leaves
+		}
+		if n.right != nil {
+			n.leaves += n.right.leaves
+		}
+	}
+	if at < len(entries) {
+		n.leaf, n.parent = entries[at].leaf, entries[at].parent
+	}
+	if n.leaf != nil {
+		n.leaves = 1
+	}
+	if n.left == nil && n.right == nil && n.leaf == nil && n.parent == nil {
+		return nil
+	}
+	return &n
+}
+
+// Bytes encodes the tree as the content of a ratchet_tree extension (RFC 9420 §12.4.3.3).
+func (t *RatchetTree) Bytes() []byte { return t.Append(nil) }
+
+// Append appends what [RatchetTree.Bytes] returns to dst.
+func (t *RatchetTree) Append(dst []byte) []byte {
+	w := treeWriter{buf: dst}
+	head := len(dst)
+	w.buf = append(w.buf, 0, 0, 0, 0)
+	w.node(t.root, t.depth)
+	content := w.buf[head+4:]
+	var length [4]byte
+	prefix := tlspl.AppendLength(length[:0], len(content))
+	copy(w.buf[head+len(prefix):], content)
+	copy(w.buf[head:], prefix)
+	return w.buf[:head+len(prefix)+len(content)]
+}
+
+// A treeWriter writes nodes from the left, blank ones only when another follows.
+type treeWriter struct {
+	buf    []byte
+	blanks int
+}
+
+func (w *treeWriter) node(n *treeNode, level int) {
+	if n == nil {
+		w.blanks += 2<<level - 1
+		return
+	}
+	if level > 0 {
+		w.node(n.left, level-1)
+	}
+	switch {
+	case n.leaf != nil:
+		w.flush()
+		w.buf = append(w.buf, 1, nodeLeaf)
+		w.buf = append(w.buf, n.leaf.raw...)
+	case n.parent != nil:
+		w.flush()
+		w.buf = appendParentNode(append(w.buf, 1, nodeParent), &n.parent.ParentNode)
+	default:
+		w.blanks++
+	}
+	if level > 0 {
+		w.node(n.right, level-1)
+	}
+}
+
+func (w *treeWriter) flush() {
+	w.buf = append(w.buf, make([]byte, w.blanks)...)
+	w.blanks = 0
+}
+
+// Delta gives emit what must be stored so that [LoadRatchetTree] returns t, where prev is stored already; nil is nothing.
+// It calls emit with each node that differs and its encoding, nil if it became blank, and visits only what has changed.
+// prev must be an earlier version that t was forked from.
+func (t *RatchetTree) Delta(prev *RatchetTree, emit func(x NodeIndex, value []byte)) {
+	now, depth := t.root, t.depth
+	var old *treeNode
+	if prev != nil {
+		old = prev.root
+		for d := prev.depth; d < depth && old != nil; d++ {
+			old = &treeNode{left: old}
+		}
+		for ; depth < prev.depth; depth++ {
+			if now != nil {
+				now = &treeNode{left: now}
+			}
+		}
+	}
+	deltaNode(now, old, rootIndex(depth), emit)
+}
+
+func deltaNode(now, old *treeNode, x NodeIndex, emit func(NodeIndex, []byte)) {
+	if now == old {
+		return
+	}
+	var a, b treeNode
+	if now != nil {
+		a = *now
+	}
+	if old != nil {
+		b = *old
+	}
+	switch {
+	case a.leaf != b.leaf && a.leaf == nil, a.parent != b.parent && a.parent == nil:
+		emit(x, nil)
+	case a.leaf != b.leaf:
+		emit(x, a.leaf.raw)
+	case a.parent != b.parent:
+		emit(x, appendParentNode(nil, &a.parent.ParentNode))
+	}
+	if !x.IsLeaf() {
+		deltaNode(a.left, b.left, x.Left(), emit)
+		deltaNode(a.right, b.right, x.Right(), emit)
+	}
+}
+
+// LoadRatchetTree makes a tree from the nodes that [RatchetTree.Delta] emitted, in any order, those that became blank left
+// out. It keeps the values. Leaves are decoded when they are first looked at; the error is a *[tlspl.SyntaxError] or a
+// *[TreeError] for a value that Delta never gave.
+func LoadRatchetTree(s suite.Suite, nodes iter.Seq2[NodeIndex, []byte]) (*RatchetTree, error) {
+	t := &RatchetTree{suite: s, index: newTreeIndex()}
+	t.index.built = false
+	for x, value := range nodes {
+		last := x.lastLeaf()
+		if last >= 1<<maxTreeDepth {
+			return nil, &TreeError{Rule: RuleSize, Node: x}
+		}
+		var n treeEntry
+		if x.IsLeaf() {
+			if _, ok := viewLeaf(value); !ok {
+				return nil, &tlspl.SyntaxError{Field: "leaf_node", Err: tlspl.ErrTruncated}
+			}
+			n.leaf = &treeLeaf{raw: value}
+		} else {
+			n.parent = new(treeParent)
+			if err := tlspl.UnmarshalAlias(value, n.parent); err != nil {
+				return nil, err
+			}
+		}
+		t.extend(last)
+		p := &t.root
+		for l := t.depth; l > x.Level(); l-- {
+			n := t.own(p)
+			if x.IsLeaf() {
+				n.leaves++
+			}
+			p = n.child(l, last)
+		}
+		at := t.own(p)
+		if at.leaf != nil || at.parent != nil {
+			return nil, &TreeError{Rule: RuleStored, Node: x}
+		}
+		at.leaf, at.parent = n.leaf, n.parent
+		if x.IsLeaf() {
+			at.leaves = 1
+		}
+	}
+	return t, nil
+}
