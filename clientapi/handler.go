@@ -1,0 +1,250 @@
+package clientapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// Prefix is where the client API lives below a provider's client address.
+const Prefix = "/client/v1/"
+
+// Bounds on what a client may send, in octets.
+const (
+	MaxJSON    = 64 << 10
+	MaxMessage = 1 << 20  // a submitted message, a signed request
+	MaxUpdate  = 64 << 20 // a commit with its tree
+)
+
+// Observe is told of every request that was answered: its operation, HTTP
+// status and duration.
+type Observe func(operation string, status int, took time.Duration)
+
+// A HandlerConfig configures NewHandler.
+type HandlerConfig struct {
+	Service Service
+	Logger  *slog.Logger
+	Observe Observe // may be nil
+	// AuthLimit bounds how many log-ins and registrations are worked on at a
+	// time (each hashes a password); 0 means 4.
+	AuthLimit int
+}
+
+type handler struct {
+	HandlerConfig
+	routes map[string]route
+	auth   chan struct{}
+}
+
+// A route serves one operation. arg is the raw path below the operation's name.
+type route struct {
+	methods string // which methods it takes, separated by spaces
+	open    bool   // no session needed
+	serve   func(h *handler, w http.ResponseWriter, r *http.Request, d Device, arg string) error
+}
+
+// NewHandler serves a provider's client API.
+func NewHandler(cfg HandlerConfig) http.Handler {
+	if cfg.AuthLimit <= 0 {
+		cfg.AuthLimit = 4
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, int, time.Duration) {}
+	}
+	return &handler{HandlerConfig: cfg, auth: make(chan struct{}, cfg.AuthLimit), routes: routes}
+}
+
+var routes = map[string]route{
+	"info":     {"GET", true, (*handler).info},
+	"register": {"POST", true, (*handler).register},
+	"login":    {"POST", true, (*handler).login},
+	"events":   {"GET", false, (*handler).events},
+
+	"devices":     {"GET DELETE", false, (*handler).devices},
+	"account":     {"DELETE", false, (*handler).account},
+	"certificate": {"POST", false, (*handler).certificate},
+	"issuers":     {"GET", false, (*handler).issuers},
+	"keyPackages": {"GET POST", false, (*handler).keyPackages},
+
+	"rooms":         {"GET POST DELETE", false, (*handler).rooms},
+	"keyMaterial":   {"POST", false, (*handler).keyMaterial},
+	"update":        {"POST", false, (*handler).update},
+	"submitMessage": {"POST", false, (*handler).submitMessage},
+	"groupInfo":     {"POST", false, (*handler).groupInfo},
+	"reportAbuse":   {"POST", false, (*handler).reportAbuse},
+
+	"identifierQuery": {"POST", false, (*handler).identifierQuery},
+	"consents":        {"GET POST", false, (*handler).consents},
+	"profile":         {"GET POST DELETE", false, (*handler).profile},
+	"joinCodes":       {"GET POST DELETE", false, (*handler).joinCodes},
+	"assets":          {"GET POST", false, (*handler).assets},
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), Prefix)
+	name, arg, _ := strings.Cut(rest, "/")
+	rt, known := h.routes[name]
+	sw := &statusWriter{ResponseWriter: w}
+	err := error(nil)
+	switch {
+	case !ok || !known:
+		name = "unknown"
+		err = Errorf(CodeNotFound, "there is nothing at %s; the client API is below %s", r.URL.Path, Prefix)
+	case !strings.Contains(" "+rt.methods+" ", " "+r.Method+" "):
+		w.Header().Set("Allow", strings.ReplaceAll(rt.methods, " ", ", "))
+		http.Error(sw, fmt.Sprintf("%s takes %s, not %s", name, rt.methods, r.Method), http.StatusMethodNotAllowed)
+	default:
+		err = h.serve(sw, r, rt, arg)
+	}
+	if err != nil {
+		h.fail(sw, r, name, err)
+	}
+	h.Observe(name, sw.status, time.Since(start))
+}
+
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, rt route, arg string) error {
+	if rt.open {
+		return rt.serve(h, w, r, Device{}, arg)
+	}
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return Errorf(CodeUnauthorized, "no session: log in first")
+	}
+	d, err := h.Service.Authenticate(r.Context(), token)
+	if err != nil {
+		return err
+	}
+	return rt.serve(h, w, r, d, arg)
+}
+
+// fail answers with an error. What a client can't act on is logged and not
+// told.
+func (h *handler) fail(w *statusWriter, r *http.Request, name string, err error) {
+	if w.status != 0 {
+		h.Logger.Warn("client request broke off", "operation", name, "error", err)
+		return
+	}
+	e := asError(err)
+	if e.Code == CodeFailed {
+		h.Logger.Error("client request failed", "operation", name, "error", err)
+		e = Errorf(CodeFailed, "the provider failed to do this; its log says why")
+	} else {
+		h.Logger.Info("client request refused", "operation", name, "code", string(e.Code), "reason", e.Message)
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(statuses[e.Code])
+	json.NewEncoder(w).Encode(e)
+}
+
+// asError finds the *Error in err, or makes one.
+func asError(err error) *Error {
+	var e *Error
+	var syntax *tlspl.SyntaxError
+	var uri *mimi.URIError
+	var big *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &big):
+		return Errorf(CodeTooLarge, "the request is larger than %d octets", big.Limit)
+	case errors.As(err, &syntax), errors.As(err, &uri):
+		return Errorf(CodeBadRequest, "%v", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return Errorf(CodeUnreachable, "no answer in time")
+	}
+	return Errorf(CodeFailed, "%v", err)
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, MaxJSON))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		var big *http.MaxBytesError
+		if errors.As(err, &big) {
+			return err
+		}
+		return Errorf(CodeBadRequest, "the JSON body can't be read: %v", err)
+	}
+	return nil
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, max int64, v tlspl.Coder) error {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, max))
+	if err != nil {
+		return err
+	}
+	return tlspl.UnmarshalAlias(b, v)
+}
+
+func writeJSON(w http.ResponseWriter, v any, err error) error {
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}
+
+func writeBody(w http.ResponseWriter, v tlspl.Coder, err error) error {
+	if err != nil {
+		return err
+	}
+	b, err := tlspl.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, err = w.Write(b)
+	return err
+}
+
+// done answers a request that has nothing to tell.
+func done(w http.ResponseWriter, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+// parse decodes one raw path segment as a URI of the kind that parse takes.
+func parseArg[T ~string](arg string, parse func(string) (T, error)) (T, error) {
+	s, err := mimi.Unescape(arg)
+	if err != nil {
+		return "", Errorf(CodeBadRequest, "%v", err)
+	}
+	return parse(s)
+}
