@@ -118,10 +118,25 @@ func (tx *Tx) AppendEvents(id, ifVersion int64, events []Event) error {
 	if len(events) == 0 {
 		return nil
 	}
+	return tx.append(id, events, "UPDATE rooms SET last_seq = last_seq + ?, last_ms = ? WHERE room_id = ? AND version = ? AND last_ms < ? RETURNING last_seq",
+		int64(len(events)), events[len(events)-1].AcceptedMillis, id, ifVersion, events[0].AcceptedMillis)
+}
+
+// AppendFollowed adds events at the end of the log of a room that is hosted
+// elsewhere, in the order they arrived. It sets their Seq. Events with a Digest
+// that the log has already are ErrConflict.
+func (tx *Tx) AppendFollowed(id int64, events []Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	last := events[len(events)-1].AcceptedMillis
+	return tx.append(id, events, "UPDATE rooms SET last_seq = last_seq + ?, last_ms = CASE WHEN last_ms < ? THEN ? ELSE last_ms END WHERE room_id = ? RETURNING last_seq",
+		int64(len(events)), last, last, id)
+}
+
+func (tx *Tx) append(id int64, events []Event, update string, args ...any) error {
 	var last int64
-	err := tx.row("UPDATE rooms SET last_seq = last_seq + ?, last_ms = ? WHERE room_id = ? AND version = ? AND last_ms < ? RETURNING last_seq",
-		int64(len(events)), events[len(events)-1].AcceptedMillis, id, ifVersion, events[0].AcceptedMillis).Scan(&last)
-	if ok, err := found(err); err != nil {
+	if ok, err := found(tx.row(update, args...).Scan(&last)); err != nil {
 		return err
 	} else if !ok {
 		return ErrConflict

@@ -1,0 +1,480 @@
+// Package delivery hands the events of rooms that are hosted here to their
+// followers (MIMI protocol §5.5).
+//
+// What waits for a follower is not a queue of its own: it is what lies between
+// the follower's cursor and the end of each room's log, so that accepting an
+// event writes nothing for a follower, and nothing is lost with the process.
+// Each room has at most one request under way to each follower, in the order of
+// its log (Decision 56); many rooms go side by side.
+package delivery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// Bounds of the work for one follower.
+const (
+	// roomsAtOnce is how many rooms have a request under way to one follower.
+	roomsAtOnce = 32
+	// batchEvents and batchBytes bound one request.
+	batchEvents = 256
+	batchBytes  = 900 << 10
+	// firstRetry and lastRetry bound the wait after a failure, which doubles in
+	// between: a follower that is back hears from us within lastRetry.
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 60 * time.Second
+	// leaseTime is for how long a node may deliver to a follower without saying
+	// that it is still there.
+	leaseTime = 10 * time.Second
+	// scanEvery is how often the database is asked for work that nobody told us
+	// of: after a start, or from other nodes.
+	scanEvery = 2 * time.Second
+)
+
+// A Sender is how a follower is reached.
+type Sender interface {
+	Notify(ctx context.Context, follower mimi.ProviderDomain, room mimi.RoomURI, req *mimi.NotifyRequest) error
+}
+
+// A Config configures a Deliverer.
+type Config struct {
+	Store  *store.Store
+	Sender Sender
+	Node   string // this process, among those that share the database
+	Logger *slog.Logger
+	Now    func() time.Time
+	// Paused says whether nothing is to be sent to a follower at present. May
+	// be nil.
+	Paused func(mimi.ProviderDomain) bool
+	// Observe is told of every request: the follower, how many events, how long
+	// it took, and the error. May be nil.
+	Observe func(follower mimi.ProviderDomain, events int, took time.Duration, err error)
+}
+
+// A Deliverer delivers to all followers. Safe for concurrent use.
+type Deliverer struct {
+	cfg Config
+
+	mu    sync.Mutex
+	peers map[mimi.ProviderDomain]*peer
+	ctx   context.Context // of Run
+	wg    sync.WaitGroup
+}
+
+// New returns a Deliverer. It works while Run runs.
+func New(cfg Config) *Deliverer {
+	if cfg.Paused == nil {
+		cfg.Paused = func(mimi.ProviderDomain) bool { return false }
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(mimi.ProviderDomain, int, time.Duration, error) {}
+	}
+	return &Deliverer{cfg: cfg, peers: map[mimi.ProviderDomain]*peer{}}
+}
+
+// Run delivers until ctx ends and all requests are done.
+func (d *Deliverer) Run(ctx context.Context) {
+	d.mu.Lock()
+	d.ctx = ctx
+	for _, p := range d.peers {
+		d.start(p)
+	}
+	d.mu.Unlock()
+	t := time.NewTicker(scanEvery)
+	defer t.Stop()
+	for {
+		d.scan(ctx)
+		select {
+		case <-ctx.Done():
+			d.wg.Wait()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// scan wakes the workers of all followers that have cursors.
+func (d *Deliverer) scan(ctx context.Context) {
+	var domains []string
+	err := d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		domains, err = tx.FollowerDomains()
+		return err
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			d.cfg.Logger.Error("can't read which followers there are", "error", err)
+		}
+		return
+	}
+	for _, domain := range domains {
+		p := d.peer(mimi.ProviderDomain(domain))
+		p.mu.Lock()
+		p.scan = true
+		p.mu.Unlock()
+		p.signal()
+	}
+}
+
+func (d *Deliverer) peer(domain mimi.ProviderDomain) *peer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.peers[domain]
+	if p == nil {
+		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), rooms: map[int64]*task{}}
+		d.peers[domain] = p
+		if d.ctx != nil {
+			d.start(p)
+		}
+	}
+	return p
+}
+
+func (d *Deliverer) start(p *peer) {
+	ctx := d.ctx
+	d.wg.Go(func() { p.run(ctx) })
+}
+
+// Wake says that a room's log has something new for a follower.
+func (d *Deliverer) Wake(follower mimi.ProviderDomain, room int64) {
+	p := d.peer(follower)
+	p.mu.Lock()
+	p.want(room)
+	p.mu.Unlock()
+	p.signal()
+}
+
+// Contact says that a follower was heard of: what waits for it is tried at
+// once.
+func (d *Deliverer) Contact(follower mimi.ProviderDomain) {
+	d.mu.Lock()
+	p := d.peers[follower]
+	d.mu.Unlock()
+	if p == nil {
+		return
+	}
+	select {
+	case p.contact <- struct{}{}:
+	default:
+	}
+}
+
+// A Status is how delivery to a follower stands.
+type Status struct {
+	Follower mimi.ProviderDomain
+	Failures int       // in a row
+	Failure  string    // the last one, in words; empty if none since a success
+	RetryAt  time.Time // when it is tried again, if there was a failure
+}
+
+// Status returns how delivery to all followers stands.
+func (d *Deliverer) Status() []Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []Status
+	for _, p := range d.peers {
+		p.mu.Lock()
+		list = append(list, Status{Follower: p.domain, Failures: p.failures, Failure: p.failure, RetryAt: p.retryAt})
+		p.mu.Unlock()
+	}
+	slices.SortFunc(list, func(a, b Status) int { return compare(a.Follower, b.Follower) })
+	return list
+}
+
+func compare(a, b mimi.ProviderDomain) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// A peer is the work for one follower.
+type peer struct {
+	d       *Deliverer
+	domain  mimi.ProviderDomain
+	wake    chan struct{}
+	contact chan struct{}
+
+	mu       sync.Mutex
+	rooms    map[int64]*task // rooms that may have something
+	queue    []int64         // those of them that wait for their turn
+	scan     bool            // ask the database for rooms
+	active   int
+	failures int
+	failure  string
+	retryAt  time.Time
+}
+
+// A task is a room that may have something for the follower.
+type task struct {
+	running bool
+	again   bool // something came while it ran
+}
+
+func (p *peer) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// want queues a room; p.mu is held.
+func (p *peer) want(room int64) {
+	switch t := p.rooms[room]; {
+	case t == nil:
+		p.rooms[room] = &task{}
+		p.queue = append(p.queue, room)
+	case t.running:
+		t.again = true
+	}
+}
+
+func (p *peer) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	leased := time.Time{}
+	lease := "deliver/" + string(p.domain)
+	defer func() {
+		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		p.d.cfg.Store.Update(release, func(tx *store.Tx) error { return tx.Release(lease, p.d.cfg.Node) })
+	}()
+	timer := time.NewTimer(leaseTime)
+	defer timer.Stop()
+	for {
+		p.mu.Lock()
+		now := p.d.cfg.Now()
+		wait := leaseTime / 3
+		held := now.Before(p.retryAt)
+		if held {
+			wait = min(wait, p.retryAt.Sub(now))
+		}
+		idle := len(p.queue) == 0 && !p.scan && p.active == 0
+		p.mu.Unlock()
+		if !held && !idle && !p.d.cfg.Paused(p.domain) {
+			if now.After(leased.Add(leaseTime / 2)) {
+				ok, err := p.lease(ctx, lease)
+				if err != nil && ctx.Err() == nil {
+					p.d.cfg.Logger.Error("can't lease a delivery", "follower", string(p.domain), "error", err)
+				}
+				if ok {
+					leased = now
+				} else {
+					leased = time.Time{}
+				}
+			}
+			if !leased.IsZero() {
+				p.dispatch(ctx, &wg)
+			}
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		case <-timer.C:
+		case <-p.contact:
+			p.mu.Lock()
+			p.retryAt = time.Time{}
+			p.scan = p.scan || p.failures > 0
+			p.mu.Unlock()
+		}
+	}
+}
+
+func (p *peer) lease(ctx context.Context, name string) (ok bool, err error) {
+	err = p.d.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		now := p.d.cfg.Now()
+		ok, err = tx.Lease(name, p.d.cfg.Node, now.UnixMilli(), now.Add(leaseTime).UnixMilli())
+		return err
+	})
+	return ok && err == nil, err
+}
+
+// dispatch starts as many rooms as may run.
+func (p *peer) dispatch(ctx context.Context, wg *sync.WaitGroup) {
+	p.mu.Lock()
+	scan := p.scan
+	p.scan = false
+	p.mu.Unlock()
+	if scan {
+		if err := p.backlog(ctx); err != nil && ctx.Err() == nil {
+			p.d.cfg.Logger.Error("can't read what waits for a follower", "follower", string(p.domain), "error", err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	atOnce := roomsAtOnce
+	if p.failures > 0 {
+		atOnce = 1 // first see whether it is back
+	}
+	for len(p.queue) > 0 && p.active < atOnce {
+		room := p.queue[0]
+		p.queue = p.queue[1:]
+		p.rooms[room].running = true
+		p.active++
+		wg.Go(func() { p.work(ctx, room) })
+	}
+}
+
+// backlog queues the rooms whose logs the follower is behind.
+func (p *peer) backlog(ctx context.Context) error {
+	for after := int64(0); ; {
+		var list []store.Follower
+		err := p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+			list, err = tx.Backlog(string(p.domain), after, 1000)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		for _, f := range list {
+			p.want(f.RoomID)
+			after = f.RoomID
+		}
+		p.mu.Unlock()
+		if len(list) < 1000 {
+			return nil
+		}
+	}
+}
+
+// work sends what one room has, batch by batch, until there is nothing more or
+// the follower fails.
+func (p *peer) work(ctx context.Context, room int64) {
+	var err error
+	for more := true; more && err == nil && ctx.Err() == nil; {
+		more, err = p.send(ctx, room)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active--
+	t := p.rooms[room]
+	t.running = false
+	switch {
+	case err != nil && ctx.Err() == nil:
+		p.failed(err)
+		p.queue = append(p.queue, room)
+	case err == nil && !t.again:
+		delete(p.rooms, room)
+		if p.failures > 0 {
+			p.d.cfg.Logger.Info("follower is back", "follower", string(p.domain), "after_failures", p.failures)
+			p.scan = true
+		}
+		p.failures, p.failure, p.retryAt = 0, "", time.Time{}
+	default:
+		p.queue = append(p.queue, room)
+	}
+	t.again = false
+	p.signal()
+}
+
+// failed notes a failure and when to try again; p.mu is held.
+func (p *peer) failed(err error) {
+	p.failures++
+	p.failure = err.Error()
+	wait := min(firstRetry<<min(p.failures-1, 20), lastRetry)
+	wait = wait/2 + rand.N(wait/2)
+	var refused *mimi.RefusedError
+	if errors.As(err, &refused) && refused.RetryAfter > 0 {
+		wait = min(refused.RetryAfter, 10*time.Minute)
+	}
+	p.retryAt = p.d.cfg.Now().Add(wait)
+	if p.failures == 1 || p.failures%20 == 0 {
+		p.d.cfg.Logger.Warn("follower can't be reached; what waits for it is kept", "follower", string(p.domain), "failures", p.failures, "error", err)
+	}
+}
+
+// send delivers one batch of a room. more says whether to go on.
+func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
+	var cursor store.Follower
+	var room store.Room
+	var events []store.Event
+	err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		list, err := tx.Behind(string(p.domain), roomID)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		cursor = list[0]
+		if room, err = tx.RoomByID(roomID); err != nil {
+			return err
+		}
+		events, err = tx.Events(roomID, cursor.AckedSeq, batchEvents)
+		return err
+	})
+	if err != nil || cursor.RoomID == 0 {
+		return false, err
+	}
+	req, n, upto, err := p.batch(cursor, events)
+	if err != nil {
+		return false, err
+	}
+	if upto == cursor.AckedSeq {
+		return false, nil
+	}
+	if n > 0 {
+		start := p.d.cfg.Now()
+		err := p.d.cfg.Sender.Notify(ctx, p.domain, mimi.RoomURI(room.URI), req)
+		p.d.cfg.Observe(p.domain, n, p.d.cfg.Now().Sub(start), err)
+		if gone(err) {
+			// The follower has nobody in the room: it says so for good.
+			p.d.cfg.Logger.Warn("follower refuses events of a room; they are dropped", "follower", string(p.domain), "room", room.URI, "events", n, "error", err)
+		} else if err != nil {
+			return false, err
+		}
+	}
+	cursor.AckedSeq = upto
+	return true, p.d.cfg.Store.Update(ctx, func(tx *store.Tx) error { return tx.Ack(cursor) })
+}
+
+// gone says whether a follower will never take these events.
+func gone(err error) bool {
+	var refused *mimi.RefusedError
+	if errors.As(err, &refused) {
+		return refused.Refusal == mimi.NotFound404
+	}
+	var malformed *mimi.MalformedError
+	return errors.As(err, &malformed)
+}
+
+// batch puts together the next request: how many events it has, and the last
+// position that is done with when it was taken.
+func (p *peer) batch(cursor store.Follower, events []store.Event) (req *mimi.NotifyRequest, n int, upto int64, err error) {
+	upto = cursor.AckedSeq
+	req = new(mimi.NotifyRequest)
+	size := 0
+	for _, e := range events {
+		if cursor.UntilSeq > 0 && e.Seq > cursor.UntilSeq {
+			break
+		}
+		if e.Seq < cursor.FirstSeq || len(e.Audience) > 0 && !slices.Contains(e.Audience, string(p.domain)) || len(e.Body) == 0 {
+			upto = e.Seq
+			continue
+		}
+		if n > 0 && size+len(e.Body) > batchBytes {
+			break
+		}
+		var m mimi.FanoutMessage
+		if err := tlspl.UnmarshalAlias(e.Body, &m); err != nil {
+			return nil, 0, 0, err
+		}
+		req.Messages = append(req.Messages, m)
+		size += len(e.Body)
+		n++
+		upto = e.Seq
+	}
+	return req, n, upto, nil
+}

@@ -1,0 +1,328 @@
+// Package follower is the duty of every provider towards its own clients in a
+// room, wherever its hub is: it keeps the provider's copy of the room's log,
+// knows which of its clients read it from where, and hands them their events.
+//
+// A room that is hosted here has one log for both duties: the hub appends to
+// it, and calls Deliver in the same transaction.
+package follower
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// A Config configures a Follower.
+type Config struct {
+	Domain mimi.ProviderDomain
+	Store  *store.Store
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// A Follower is safe for concurrent use.
+type Follower struct {
+	cfg    Config
+	notify *notifier
+	acks   *acks
+}
+
+// New returns a Follower; Run must run for cursors to be written.
+func New(cfg Config) *Follower {
+	return &Follower{cfg: cfg, notify: newNotifier(), acks: &acks{moved: map[ackKey]int64{}}}
+}
+
+// Run writes clients' cursors until ctx ends, and then a last time.
+func (f *Follower) Run(ctx context.Context) {
+	t := time.NewTicker(ackEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			if err := f.acks.flush(last, f.cfg.Store); err != nil {
+				f.cfg.Logger.Warn("cursors of clients not written; they will get some events again", "error", err)
+			}
+			return
+		case <-t.C:
+			if err := f.acks.flush(ctx, f.cfg.Store); err != nil && ctx.Err() == nil {
+				f.cfg.Logger.Warn("cursors of clients not written yet", "error", err)
+			}
+		}
+	}
+}
+
+// Connected returns how many clients are connected.
+func (f *Follower) Connected() int { return f.notify.connected() }
+
+// A Delivery is what Deliver found out, for Delivered after the commit.
+type Delivery struct {
+	room    int64
+	events  []store.Event
+	clients []string // whose rooms changed
+}
+
+// Deliver does what new events of a room mean for this provider's clients, in
+// the transaction that appended them: those that a Welcome names begin to read
+// at it, and users who are listed without having joined are invited.
+func (f *Follower) Deliver(tx *store.Tx, room *store.Room, events []store.Event) (*Delivery, error) {
+	d := &Delivery{room: room.ID, events: events}
+	for i := range events {
+		e := &events[i]
+		switch mimi.FanoutKind(e.Kind) {
+		case mimi.FanoutWelcome:
+			for _, client := range e.Clients {
+				if err := tx.JoinRoom(client, room.ID, e.Seq); err != nil {
+					return nil, err
+				}
+				c, err := tx.Client(client)
+				if err != nil {
+					return nil, err
+				}
+				if err := tx.Uninvite(c.User, room.URI); err != nil {
+					return nil, err
+				}
+				d.clients = append(d.clients, client)
+			}
+		case mimi.FanoutCommit:
+			invited, err := f.invite(tx, room, e)
+			if err != nil {
+				return nil, err
+			}
+			d.clients = append(d.clients, invited...)
+		}
+	}
+	return d, nil
+}
+
+// invite notes the users of ours that a commit puts on the participant list. A
+// Welcome that follows takes the note back. It returns their clients.
+func (f *Follower) invite(tx *store.Tx, room *store.Room, e *store.Event) (clients []string, err error) {
+	for _, user := range f.listed(e.Body) {
+		u, err := tx.User(string(user))
+		if errors.Is(err, store.ErrNotFound) || err == nil && u.State != store.StateActive {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := tx.Invite(u.URI, room.URI, e.AcceptedMillis); err != nil {
+			return nil, err
+		}
+		list, err := tx.Clients(u.URI)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range list {
+			if c.State == store.StateActive {
+				clients = append(clients, c.URI)
+			}
+		}
+	}
+	return clients, nil
+}
+
+// listed returns the users of ours that a commit, if it can be read, adds to
+// the participant list by value.
+func (f *Follower) listed(fanout []byte) (users []mimi.UserURI) {
+	var m mimi.FanoutMessage
+	if tlspl.UnmarshalAlias(fanout, &m) != nil || m.Message.PublicMessage == nil || m.Message.PublicMessage.Content.Commit == nil {
+		return nil
+	}
+	for _, p := range m.Message.PublicMessage.Content.Commit.Proposals {
+		if p.Proposal == nil || p.Proposal.AppDataUpdate == nil || p.Proposal.AppDataUpdate.ComponentID != mimi.ComponentParticipantList {
+			continue
+		}
+		var u mimi.ParticipantListUpdate
+		if tlspl.UnmarshalAlias(p.Proposal.AppDataUpdate.Update, &u) != nil {
+			continue
+		}
+		for _, pair := range u.AddedParticipants {
+			if user, ok := pair.User.User(); ok && user.Host() == f.cfg.Domain {
+				users = append(users, user)
+			}
+		}
+	}
+	return users
+}
+
+// Delivered tells connected clients what was delivered; call it when the
+// transaction is on disk.
+func (f *Follower) Delivered(d *Delivery) {
+	if d == nil {
+		return
+	}
+	for _, c := range d.clients {
+		f.notify.changed(c)
+	}
+	f.notify.published(d.room, d.events)
+}
+
+// Joined starts a local client's reading of a room at the events that come
+// next, after it joined by itself.
+func (f *Follower) Joined(tx *store.Tx, client mimi.ClientURI, user mimi.UserURI, room *store.Room) error {
+	if err := tx.JoinRoom(string(client), room.ID, room.LastSeq+1); err != nil {
+		return err
+	}
+	return tx.Uninvite(string(user), room.URI)
+}
+
+// Changed tells a client's connections that its rooms changed.
+func (f *Follower) Changed(client mimi.ClientURI) { f.notify.changed(string(client)) }
+
+// Stale tells the clients of a room that another node appended to its log.
+func (f *Follower) Stale(room int64) { f.notify.stale(room) }
+
+// FollowedRoom returns the entry of a room that is hosted elsewhere and creates
+// it if need be.
+func FollowedRoom(tx *store.Tx, uri mimi.RoomURI, nowMillis int64) (store.Room, error) {
+	r, err := tx.Room(string(uri))
+	if !errors.Is(err, store.ErrNotFound) {
+		return r, err
+	}
+	if _, err := tx.CreateRoom(store.Room{URI: string(uri), Hub: string(uri.Host()), CreatedMillis: nowMillis}); err != nil {
+		return store.Room{}, err
+	}
+	return tx.Room(string(uri))
+}
+
+// Notify takes events of a room from its hub (MIMI protocol §5.5): all or none
+// of them. Those that are known already change nothing. Decisions 55–58
+func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mimi.RoomURI, req *mimi.NotifyRequest) error {
+	if uri.Host() != from {
+		return &mimi.RefusedError{Refusal: mimi.Forbidden403, Reason: fmt.Sprintf("%s is not the hub of %s", from, uri)}
+	}
+	if from == f.cfg.Domain {
+		return &mimi.RefusedError{Refusal: mimi.Forbidden403, Reason: fmt.Sprintf("%s is hosted here", uri)}
+	}
+	events := make([]store.Event, 0, len(req.Messages))
+	for i := range req.Messages {
+		e, err := NewEvent(&req.Messages[i], from)
+		if err != nil {
+			return &mimi.MalformedError{Err: err}
+		}
+		events = append(events, e)
+	}
+	var d *Delivery
+	err := f.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		d = nil
+		room, err := tx.Room(string(uri))
+		known := err == nil
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		fresh := make([]store.Event, 0, len(events))
+		concerns := known
+		for _, e := range events {
+			if known {
+				if _, err := tx.EventByDigest(room.ID, e.Digest); err == nil {
+					continue
+				} else if !errors.Is(err, store.ErrNotFound) {
+					return err
+				}
+			}
+			if slices.ContainsFunc(fresh, func(o store.Event) bool { return o.Digest == e.Digest }) {
+				continue
+			}
+			if mimi.FanoutKind(e.Kind) == mimi.FanoutWelcome {
+				if e.Clients, err = Welcomed(tx, e.Body, uri); err != nil {
+					return err
+				}
+				if len(e.Clients) == 0 {
+					continue // for nobody here
+				}
+				concerns = true
+			}
+			if !known && len(f.listed(e.Body)) > 0 {
+				concerns = true
+			}
+			fresh = append(fresh, e)
+		}
+		if !concerns {
+			return &mimi.RefusedError{Refusal: mimi.NotFound404, Reason: fmt.Sprintf("nobody of %s is in %s, and none of these events brings anybody in", f.cfg.Domain, uri)}
+		}
+		if len(fresh) == 0 {
+			return nil
+		}
+		if room, err = FollowedRoom(tx, uri, f.cfg.Now().UnixMilli()); err != nil {
+			return err
+		}
+		if err := tx.AppendFollowed(room.ID, fresh); err != nil {
+			return err
+		}
+		d, err = f.Deliver(tx, &room, fresh)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	f.Delivered(d)
+	return nil
+}
+
+// NewEvent returns the log entry of a fanned-out message.
+func NewEvent(m *mimi.FanoutMessage, source mimi.ProviderDomain) (store.Event, error) {
+	digest, err := m.Message.Digest()
+	if err != nil {
+		return store.Event{}, err
+	}
+	body, err := tlspl.Marshal(m)
+	if err != nil {
+		return store.Event{}, err
+	}
+	return store.Event{
+		Kind: uint8(m.Kind()), Epoch: epochOf(&m.Message.MLSMessage), AcceptedMillis: int64(m.Timestamp),
+		Digest: digest, Source: string(source), Body: body,
+	}, nil
+}
+
+func epochOf(m *mls.MLSMessage) uint64 {
+	switch {
+	case m.PublicMessage != nil:
+		return uint64(m.PublicMessage.Content.Epoch)
+	case m.PrivateMessage != nil:
+		return uint64(m.PrivateMessage.Epoch)
+	case m.SemiPrivateMessage != nil:
+		return uint64(m.SemiPrivateMessage.Epoch)
+	}
+	return 0
+}
+
+// Welcomed returns the local clients that a Welcome is for: those whose
+// KeyPackages it names, if they were claimed for this room or for none.
+func Welcomed(tx *store.Tx, fanout []byte, room mimi.RoomURI) (clients []string, err error) {
+	var m mimi.FanoutMessage
+	if err := tlspl.UnmarshalAlias(fanout, &m); err != nil {
+		return nil, err
+	}
+	if m.Message.Welcome == nil {
+		return nil, nil
+	}
+	for _, s := range m.Message.Welcome.Secrets {
+		client, claimedFor, err := tx.ClaimedBy(s.NewMember)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if claimedFor != "" && claimedFor != string(room) {
+			continue
+		}
+		if c, err := tx.Client(client); err != nil || c.State != store.StateActive {
+			continue
+		}
+		clients = append(clients, client)
+	}
+	return clients, nil
+}
+

@@ -1,0 +1,268 @@
+package follower
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/comity-im/comity/clientapi"
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/store"
+)
+
+// readAtOnce bounds how many events of one room are read from the database at
+// a time, and readBytes how many octets of them are handed over together.
+const (
+	readAtOnce = 100
+	readBytes  = 1 << 20
+)
+
+// A Subscription hands a connected client the events after its cursors.
+type Subscription struct {
+	f      *Follower
+	device clientapi.Device
+	wake   chan struct{} // holds one token when there may be something
+
+	mu      sync.Mutex
+	stale   bool // the list of rooms must be read again
+	rooms   map[int64]*position
+	ready   []int64 // rooms that may have events, each once
+	invited []mimi.RoomURI
+	told    map[mimi.RoomURI]bool // invitations that were handed over
+}
+
+// A position is how far a client was handed a room's log.
+type position struct {
+	room   mimi.RoomURI
+	sent   int64
+	queued bool          // in ready
+	buffer []store.Event // follows sent without a gap; nil: read the database
+}
+
+// Subscribe starts handing out a client's events.
+func (f *Follower) Subscribe(ctx context.Context, d clientapi.Device) (*Subscription, error) {
+	s := &Subscription{f: f, device: d, wake: make(chan struct{}, 1), stale: true, rooms: map[int64]*position{}, told: map[mimi.RoomURI]bool{}}
+	f.notify.mu.Lock()
+	add(f.notify.clients, string(d.Client), s)
+	f.notify.mu.Unlock()
+	s.signal()
+	return s, nil
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() {
+	s.f.notify.mu.Lock()
+	defer s.f.notify.mu.Unlock()
+	remove(s.f.notify.clients, string(s.device.Client), s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.rooms {
+		remove(s.f.notify.rooms, id, s)
+	}
+}
+
+func (s *Subscription) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Subscription) reload() {
+	s.mu.Lock()
+	s.stale = true
+	s.mu.Unlock()
+	s.signal()
+}
+
+// offer gives new events of a room; nil: there is something in the database.
+func (s *Subscription) offer(id int64, events []store.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.rooms[id]
+	if p == nil {
+		return
+	}
+	next := p.sent + 1
+	if n := len(p.buffer); n > 0 {
+		next = p.buffer[n-1].Seq + 1
+	}
+	switch {
+	case len(events) > 0 && events[0].Seq == next && len(p.buffer)+len(events) <= bufferedEvents && (len(p.buffer) > 0 || !p.queued):
+		p.buffer = append(p.buffer, events...)
+	default:
+		p.buffer = nil
+	}
+	s.queue(id, p)
+}
+
+// queue puts a room among those that may have events.
+func (s *Subscription) queue(id int64, p *position) {
+	if !p.queued {
+		p.queued = true
+		s.ready = append(s.ready, id)
+	}
+	s.signal()
+}
+
+// Next waits for events, at least one.
+func (s *Subscription) Next(ctx context.Context) ([]clientapi.Event, error) {
+	for {
+		if err := s.refresh(ctx); err != nil {
+			return nil, err
+		}
+		list, err := s.take(ctx)
+		if err != nil || len(list) > 0 {
+			return list, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.wake:
+		}
+	}
+}
+
+// refresh reads the client's rooms again if they changed.
+func (s *Subscription) refresh(ctx context.Context) error {
+	s.mu.Lock()
+	stale := s.stale
+	s.stale = false
+	s.mu.Unlock()
+	if !stale {
+		return nil
+	}
+	var list []store.Membership
+	var invited []string
+	err := s.f.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		if list, err = tx.Memberships(string(s.device.Client)); err != nil {
+			return err
+		}
+		invited, err = tx.Invitations(string(s.device.User))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.f.notify.mu.Lock()
+	defer s.f.notify.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := map[int64]bool{}
+	joined := map[mimi.RoomURI]bool{}
+	for _, m := range list {
+		seen[m.RoomID] = true
+		joined[mimi.RoomURI(m.RoomURI)] = true
+		p := s.rooms[m.RoomID]
+		if p == nil || p.sent < m.FirstSeq-1 {
+			p = &position{room: mimi.RoomURI(m.RoomURI), sent: max(m.CursorSeq, m.FirstSeq-1)}
+			s.rooms[m.RoomID] = p
+			add(s.f.notify.rooms, m.RoomID, s)
+		}
+		// The room may have grown between the reading and now, unseen.
+		p.buffer = nil
+		s.queue(m.RoomID, p)
+	}
+	for id := range s.rooms {
+		if !seen[id] {
+			delete(s.rooms, id)
+			remove(s.f.notify.rooms, id, s)
+		}
+	}
+	for _, r := range invited {
+		room := mimi.RoomURI(r)
+		if !joined[room] && !s.told[room] {
+			s.told[room] = true
+			s.invited = append(s.invited, room)
+		}
+	}
+	return nil
+}
+
+// take returns events that wait, of one room or of several, up to a bound.
+func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
+	var out []clientapi.Event
+	size := 0
+	s.mu.Lock()
+	for _, room := range s.invited {
+		out = append(out, clientapi.Event{Room: room, Invited: true})
+	}
+	s.invited = nil
+	s.mu.Unlock()
+	for size < readBytes {
+		s.mu.Lock()
+		if len(s.ready) == 0 {
+			s.mu.Unlock()
+			return out, nil
+		}
+		id := s.ready[0]
+		s.ready = s.ready[1:]
+		p := s.rooms[id]
+		if p == nil {
+			s.mu.Unlock()
+			continue
+		}
+		p.queued = false
+		events := p.buffer
+		p.buffer = nil
+		from := p.sent
+		s.mu.Unlock()
+
+		full := false
+		if len(events) == 0 || events[0].Seq != from+1 {
+			var err error
+			err = s.f.cfg.Store.View(ctx, func(tx *store.Tx) error {
+				events, err = tx.Events(id, from, readAtOnce)
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			full = len(events) == readAtOnce
+		}
+		for _, e := range events {
+			if e.Seq <= from {
+				continue
+			}
+			from = e.Seq
+			if len(e.Clients) > 0 && !slices.Contains(e.Clients, string(s.device.Client)) || len(e.Audience) > 0 && !slices.Contains(e.Audience, string(s.f.cfg.Domain)) {
+				continue
+			}
+			if len(e.Body) == 0 {
+				continue
+			}
+			out = append(out, clientapi.Event{Room: p.room, Seq: e.Seq, Fanout: e.Body})
+			if size += len(e.Body); size >= readBytes {
+				break
+			}
+		}
+		s.mu.Lock()
+		if s.rooms[id] == p && p.sent < from {
+			p.sent = from
+		}
+		more := full || len(events) > 0 && events[len(events)-1].Seq > from
+		if more && s.rooms[id] == p {
+			p.buffer = nil
+			s.queue(id, p)
+		}
+		s.mu.Unlock()
+	}
+	return out, nil
+}
+
+// Ack records that everything in room up to seq is in the client's store.
+func (s *Subscription) Ack(ctx context.Context, room mimi.RoomURI, seq int64) error {
+	s.mu.Lock()
+	id := int64(0)
+	for k, p := range s.rooms {
+		if p.room == room {
+			id, seq = k, min(seq, p.sent)
+			break
+		}
+	}
+	s.mu.Unlock()
+	if id != 0 { // else it left the room meanwhile
+		s.f.acks.put(string(s.device.Client), id, seq)
+	}
+	return nil
+}
