@@ -388,9 +388,8 @@ func (p *peer) failed(err error) {
 	p.failure = err.Error()
 	wait := min(firstRetry<<min(p.failures-1, 20), lastRetry)
 	wait = wait/2 + rand.N(wait/2)
-	var refused *mimi.RefusedError
-	if errors.As(err, &refused) && refused.RetryAfter > 0 {
-		wait = min(refused.RetryAfter, 10*time.Minute)
+	if _, after := mimi.HTTPStatus(err); after > 0 {
+		wait = min(after, 10*time.Minute)
 	}
 	p.retryAt = p.d.cfg.Now().Add(wait)
 	if p.failures == 1 || p.failures%20 == 0 {
@@ -444,7 +443,7 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 func gone(err error) bool {
 	var refused *mimi.RefusedError
 	if errors.As(err, &refused) {
-		return refused.Refusal == mimi.NotFound404
+		return refused.Refusal == mimi.RefusedNotFound
 	}
 	var malformed *mimi.MalformedError
 	return errors.As(err, &malformed)

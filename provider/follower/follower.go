@@ -199,10 +199,10 @@ func FollowedRoom(tx *store.Tx, uri mimi.RoomURI, nowMillis int64) (store.Room, 
 // of them. Those that are known already change nothing. Decisions 55–58
 func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mimi.RoomURI, req *mimi.NotifyRequest) error {
 	if uri.Host() != from {
-		return &mimi.RefusedError{Refusal: mimi.Forbidden403, Reason: fmt.Sprintf("%s is not the hub of %s", from, uri)}
+		return &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s is not the hub of %s", from, uri)}
 	}
 	if from == f.cfg.Domain {
-		return &mimi.RefusedError{Refusal: mimi.Forbidden403, Reason: fmt.Sprintf("%s is hosted here", uri)}
+		return &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s is hosted here", uri)}
 	}
 	events := make([]store.Event, 0, len(req.Messages))
 	for i := range req.Messages {
@@ -248,7 +248,7 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 			fresh = append(fresh, e)
 		}
 		if !concerns {
-			return &mimi.RefusedError{Refusal: mimi.NotFound404, Reason: fmt.Sprintf("nobody of %s is in %s, and none of these events brings anybody in", f.cfg.Domain, uri)}
+			return &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: fmt.Sprintf("nobody of %s is in %s, and none of these events brings anybody in", f.cfg.Domain, uri)}
 		}
 		if len(fresh) == 0 {
 			return nil
@@ -325,4 +325,3 @@ func Welcomed(tx *store.Tx, fanout []byte, room mimi.RoomURI) (clients []string,
 	}
 	return clients, nil
 }
-
