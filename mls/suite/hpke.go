@@ -73,7 +73,7 @@ func (s Suite) GenerateKeyPair(rand io.Reader) (*PrivateKey, error) {
 }
 
 // ParsePrivateKey returns the HPKE key that [PrivateKey.Bytes] gave, [ErrKey] if
-// it isn't one.
+// it isn't one. The leading zeros of a scalar of a NIST curve may be missing.
 func (s Suite) ParsePrivateKey(key []byte) (*PrivateKey, error) {
 	k, err := s.p.kem.parsePrivate(key)
 	if err != nil {
@@ -133,8 +133,9 @@ func (k *PrivateKey) ReceiveExport(info, kemOutput []byte, exporterContext strin
 
 // stdKEM is a KEM of crypto/hpke.
 type stdKEM struct {
-	kem  hpke.KEM
-	seed int
+	kem    hpke.KEM
+	seed   int
+	scalar bool // a private key is a scalar of seed octets
 }
 
 type stdPrivate struct{ key hpke.PrivateKey }
@@ -158,6 +159,9 @@ func (k stdKEM) derive(ikm []byte) (kemPrivate, error) {
 }
 
 func (k stdKEM) parsePrivate(b []byte) (kemPrivate, error) {
+	if k.scalar {
+		b = padScalar(b, k.seed)
+	}
 	key, err := k.kem.NewPrivateKey(b)
 	return stdPrivate{key}, err
 }

@@ -56,7 +56,8 @@ func (s Suite) GenerateSigner(rand io.Reader) (*Signer, error) {
 
 // NewSigner returns the key whose octets [Signer.Bytes] gave: the seed for
 // Ed25519 (32), Ed448 (57) and ML-DSA (32), the scalar for ECDSA on P-256 (32),
-// P-384 (48) and P-521 (66). It returns [ErrKey] for anything else.
+// P-384 (48) and P-521 (66), whose leading zeros may be missing. It returns
+// [ErrKey] for anything else.
 func (s Suite) NewSigner(private []byte) (*Signer, error) {
 	private = bytes.Clone(private)
 	key, err := s.p.sig.signer(private)
@@ -254,7 +255,7 @@ func (s ecdsaScheme) generate(rand io.Reader) ([]byte, error) {
 }
 
 func (s ecdsaScheme) signer(private []byte) (signerKey, error) {
-	key, err := ecdsa.ParseRawPrivateKey(s.curve, private)
+	key, err := ecdsa.ParseRawPrivateKey(s.curve, padScalar(private, s.size))
 	if err != nil {
 		return nil, err
 	}
@@ -271,6 +272,15 @@ func (s ecdsaScheme) verifier(public []byte) (verifierKey, error) {
 		return nil, err
 	}
 	return ecdsaPublic{s, key}, nil
+}
+
+// padScalar restores the leading zeros of a scalar. Some implementations leave them away, which for P-521 is every
+// second key.
+func padScalar(b []byte, size int) []byte {
+	if len(b) == 0 || len(b) >= size {
+		return b
+	}
+	return append(make([]byte, size-len(b), size), b...)
 }
 
 func (s ecdsaScheme) digest(message []byte) []byte {

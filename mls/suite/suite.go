@@ -60,12 +60,6 @@ func (id ID) String() string {
 	return "0x" + strconv.FormatUint(uint64(id), 16)
 }
 
-// IsGREASE reports whether id is one of the values 0x0A0A, 0x1A1A, … 0xEAEA
-// that exercise extensibility and name no suite (RFC 9420 §13.5).
-func (id ID) IsGREASE() bool {
-	return id>>8 == id&0xFF && id&0x0F == 0x0A && id < 0xF000
-}
-
 // A Suite is one cipher suite. The zero value is none; get one from [Lookup].
 type Suite struct{ p *params }
 
@@ -122,17 +116,17 @@ var table = [...]params{
 }
 
 var (
-	kemX25519 kemScheme = stdKEM{hpke.DHKEM(ecdh.X25519()), 32}
-	kemP256   kemScheme = stdKEM{hpke.DHKEM(ecdh.P256()), 32}
-	kemP384   kemScheme = stdKEM{hpke.DHKEM(ecdh.P384()), 48}
-	kemP521   kemScheme = stdKEM{hpke.DHKEM(ecdh.P521()), 66}
+	kemX25519 kemScheme = stdKEM{hpke.DHKEM(ecdh.X25519()), 32, false}
+	kemP256   kemScheme = stdKEM{hpke.DHKEM(ecdh.P256()), 32, true}
+	kemP384   kemScheme = stdKEM{hpke.DHKEM(ecdh.P384()), 48, true}
+	kemP521   kemScheme = stdKEM{hpke.DHKEM(ecdh.P521()), 66, true}
 	kemX448   kemScheme = x448KEM{}
 
-	kemMLKEM768X25519 kemScheme = stdKEM{hpke.MLKEM768X25519(), 32}
-	kemMLKEM768P256   kemScheme = stdKEM{hpke.MLKEM768P256(), 32}
-	kemMLKEM1024P384  kemScheme = stdKEM{hpke.MLKEM1024P384(), 32}
-	kemMLKEM768       kemScheme = stdKEM{hpke.MLKEM768(), 64}
-	kemMLKEM1024      kemScheme = stdKEM{hpke.MLKEM1024(), 64}
+	kemMLKEM768X25519 kemScheme = stdKEM{hpke.MLKEM768X25519(), 32, false}
+	kemMLKEM768P256   kemScheme = stdKEM{hpke.MLKEM768P256(), 32, false}
+	kemMLKEM1024P384  kemScheme = stdKEM{hpke.MLKEM1024P384(), 32, false}
+	kemMLKEM768       kemScheme = stdKEM{hpke.MLKEM768(), 64, false}
+	kemMLKEM1024      kemScheme = stdKEM{hpke.MLKEM1024(), 64, false}
 
 	ecdsaP256 signatureScheme = ecdsaScheme{elliptic.P256(), crypto.SHA256, 32}
 	ecdsaP384 signatureScheme = ecdsaScheme{elliptic.P384(), crypto.SHA384, 48}
