@@ -207,22 +207,6 @@ func codeMessageHead(c *tlspl.Codec, groupID *[]byte, epoch *Epoch, content *Con
 	}
 }
 
-// privateContentAAD is the additional data of a PrivateMessage's content
-// (RFC 9420 §6.3.1).
-type privateContentAAD struct {
-	GroupID           []byte
-	Epoch             Epoch
-	ContentType       ContentType
-	AuthenticatedData []byte
-}
-
-// Code describes a PrivateContentAAD (RFC 9420 §6.3.1).
-func (a *privateContentAAD) Code(c *tlspl.Codec) {
-	codeMessageHead(c, &a.GroupID, &a.Epoch, &a.ContentType)
-	c.Field("authenticated_data")
-	tlspl.Opaque(c, &a.AuthenticatedData)
-}
-
 // privateMessageContent is what a PrivateMessage encrypts (RFC 9420 §6.3.1).
 // Content's type must be set before it is read, and its body is all that is
 // coded of it.
@@ -256,29 +240,6 @@ type senderData struct {
 	LeafIndex  LeafIndex
 	Generation uint32
 	ReuseGuard [4]byte
-}
-
-// Code describes a SenderData (RFC 9420 §6.3.2).
-func (s *senderData) Code(c *tlspl.Codec) {
-	c.Field("leaf_index")
-	tlspl.Uint32(c, &s.LeafIndex)
-	c.Field("generation")
-	tlspl.Uint32(c, &s.Generation)
-	c.Field("reuse_guard")
-	tlspl.Fixed(c, s.ReuseGuard[:])
-}
-
-// senderDataAAD is the additional data of encrypted_sender_data (RFC 9420
-// §6.3.2).
-type senderDataAAD struct {
-	GroupID     []byte
-	Epoch       Epoch
-	ContentType ContentType
-}
-
-// Code describes a SenderDataAAD (RFC 9420 §6.3.2).
-func (a *senderDataAAD) Code(c *tlspl.Codec) {
-	codeMessageHead(c, &a.GroupID, &a.Epoch, &a.ContentType)
 }
 
 // A WireFormat says which struct an MLSMessage holds (RFC 9420 §17.2).

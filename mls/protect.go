@@ -140,11 +140,7 @@ func appendAuth(dst []byte, a *AuthenticatedContent) []byte {
 	return dst
 }
 
-func appendOpaque(dst, b []byte) []byte {
-	return append(tlspl.AppendLength(dst, len(b)), b...)
-}
-
-// membershipTag is the MAC over AuthenticatedContentTBM (RFC 9420 §6.2).
+// membershipTagInput is AuthenticatedContentTBM (RFC 9420 §6.2).
 func (k *messageKeys) membershipTagInput(tbs []byte, a *AuthenticatedContent) []byte {
 	return appendAuth(bytes.Clone(tbs), a)
 }

@@ -84,12 +84,12 @@ const (
 // flush emits what changed since the last flush, a nil value for what is gone. Keys and values are the receiver's.
 func (t *derivationTree) flush(emit func(key, value []byte)) {
 	for x := range t.dirty {
-		emit(nodeKey(x), slices.Clone(t.secrets[x]))
+		emit(nodeRecordKey(x), slices.Clone(t.secrets[x]))
 	}
 	clear(t.dirty)
 }
 
-func nodeKey(x NodeIndex) []byte {
+func nodeRecordKey(x NodeIndex) []byte {
 	return binary.BigEndian.AppendUint32([]byte{recordNode}, uint32(x))
 }
 

@@ -43,7 +43,6 @@ var wireTypes = map[string]func() tlspl.Coder{
 	"ApplicationFraming":      func() tlspl.Coder { return new(ApplicationFraming) },
 	"AppAck":                  func() tlspl.Coder { return new(AppAck) },
 	"ComponentOperationLabel": func() tlspl.Coder { return new(ComponentOperationLabel) },
-	"senderData":              func() tlspl.Coder { return new(senderData) },
 	"perMessageKeyAndNonces":  func() tlspl.Coder { return new(perMessageKeyAndNonces) },
 }
 
@@ -190,7 +189,6 @@ func samples() map[string][]tlspl.Coder {
 	add("ApplicationFraming", &ApplicationFraming{media, []byte("hi")}, &ApplicationFraming{InnerApplicationContent: []byte("hi")})
 	add("AppAck", &AppAck{[]MessageRange{{1, 2, 3}}})
 	add("ComponentOperationLabel", &ComponentOperationLabel{5, []byte("label")})
-	add("senderData", &senderData{1, 2, [4]byte{3}})
 	add("perMessageKeyAndNonces", &perMessageKeyAndNonces{[]byte("k"), []byte("n"), [4]byte{1}, 2})
 	return all
 }
