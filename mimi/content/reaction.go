@@ -7,14 +7,19 @@ import "unicode/utf8"
 // each. The error, ErrNotReaction, says why the message is to be shown as a
 // reply instead.
 func (c *Content) Reactions() ([]string, error) {
-	if d := c.NestedPart.Disposition; d != Reaction {
-		return nil, broken(ErrNotReaction, Reaction, d)
-	}
 	if c.InReplyTo == nil {
-		return nil, broken(ErrNotReaction, "inReplyTo", nil)
+		return nil, broken(ErrNotReaction, "inReplyTo", "null")
 	}
-	parts := []NestedPart{c.NestedPart}
-	if m, ok := c.NestedPart.Part.(*MultiPart); ok {
+	return c.NestedPart.reactions()
+}
+
+// reactions gives the emoji of a body that is a reaction.
+func (p *NestedPart) reactions() ([]string, error) {
+	if p.Disposition != Reaction {
+		return nil, broken(ErrNotReaction, Reaction, p.Disposition)
+	}
+	parts := []NestedPart{*p}
+	if m, ok := p.Part.(*MultiPart); ok {
 		if m.PartSemantics != ProcessAll {
 			return nil, broken(ErrNotReaction, ProcessAll, m.PartSemantics)
 		}
