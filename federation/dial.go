@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/comity-im/comity/mimi"
 )
 
 // errPrivateAddress is returned for an address that only insiders can reach.
@@ -22,6 +24,15 @@ func checkAddress(s string) error {
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return fmt.Errorf("federation: the address %q has no usable port", s)
+	}
+	return nil
+}
+
+// checkHostName reports what keeps s from being a host name as the certificates
+// spell it.
+func checkHostName(s string) error {
+	if _, err := mimi.ParseProviderDomain(s); err != nil {
+		return fmt.Errorf("%q is not a host name in lower case", s)
 	}
 	return nil
 }
@@ -81,11 +92,14 @@ func dialer(timeout time.Duration, allowPrivate bool) *net.Dialer {
 	return d
 }
 
-// dial connects to host:port for the peer, or to the peer's Address.
-func (n *peer) dial(ctx context.Context, timeout time.Duration, address string) (net.Conn, error) {
-	allowPrivate := n.private
-	if n.cfg.Address != "" {
-		address, allowPrivate = n.cfg.Address, true
+// dialer returns the way to connect to the peer: to its Address if it has one,
+// else to public addresses only.
+func (n *peer) dialer(timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+	d := dialer(timeout, n.private || n.cfg.Address != "")
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if n.cfg.Address != "" {
+			address = n.cfg.Address
+		}
+		return d.DialContext(ctx, network, address)
 	}
-	return dialer(timeout, allowPrivate).DialContext(ctx, "tcp", address)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -64,9 +63,13 @@ type PeerConfig struct {
 	// names. Names and certificates are verified all the same. It may be a
 	// private address.
 	Address string
-	// AssetHosts are the exact hosts from which assets of the peer's users may be
-	// fetched on behalf of others (Decision 77).
+	// AssetHosts are the exact hosts, each with its port if that is not 443, from
+	// which assets of the peer's users may be fetched on behalf of others
+	// (Decision 77). Their certificates are judged by Trust.
 	AssetHosts []string
+	// AssetAddress is the host:port to connect to for the AssetHosts instead of
+	// looking them up. It may be a private address.
+	AssetAddress string
 	// Blocked is the kill switch: nothing is taken from the peer or sent to it.
 	Blocked bool
 	// Quota overrides the default quota where not zero.
@@ -195,9 +198,14 @@ func (p *Peers) Set(domain mimi.ProviderDomain, cfg PeerConfig) error {
 			return fmt.Errorf("federation: peer %s: %w", domain, err)
 		}
 	}
+	if cfg.AssetAddress != "" {
+		if err := checkAddress(cfg.AssetAddress); err != nil {
+			return fmt.Errorf("federation: peer %s: %w", domain, err)
+		}
+	}
 	for _, h := range cfg.AssetHosts {
-		if _, err := mimi.ParseProviderDomain(h); err != nil {
-			return fmt.Errorf("federation: peer %s: the asset host %q is not a host name in lower case", domain, h)
+		if err := checkAssetHost(h); err != nil {
+			return fmt.Errorf("federation: peer %s: %w", domain, err)
 		}
 	}
 	p.mu.Lock()
@@ -233,6 +241,13 @@ func (p *Peers) newPeer(domain mimi.ProviderDomain, cfg PeerConfig, t *trust) *p
 
 // guest reports whether the peer may be forgotten.
 func (n *peer) guest() bool { return !n.configured && !n.kept }
+
+// watch calls f, with the lock held, for each peer whose settings change.
+func (p *Peers) watch(f func(mimi.ProviderDomain)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.onChange = append(p.onChange, f)
+}
 
 func (p *Peers) changed(domain mimi.ProviderDomain) {
 	for _, f := range p.onChange {
@@ -539,7 +554,7 @@ func (p *Peers) assetHost(host string) (*peer, bool) {
 	defer p.mu.RUnlock()
 	for _, n := range p.peers {
 		for _, h := range n.cfg.AssetHosts {
-			if strings.EqualFold(h, host) {
+			if h == host {
 				n.mu.Lock()
 				blocked := n.blocked
 				n.mu.Unlock()

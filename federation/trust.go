@@ -154,17 +154,22 @@ func (t *trust) verifyDomain(chain []*x509.Certificate, domain mimi.ProviderDoma
 // by its certificate that it is the provider's: else a peer's directory could
 // make us send, with our authority, to a third provider.
 func (t *trust) verifyHost(chain []*x509.Certificate, host string, domain mimi.ProviderDomain, now time.Time) error {
+	if len(chain) > 0 && !within(host, domain) && !namesDomain(chain[0], domain) {
+		return &CertificateError{ProblemWrongName, fmt.Sprintf(
+			"the host %s is outside the domain %s and its certificate does not name that domain: it names %s",
+			host, domain, certNames(chain[0])), nil}
+	}
+	return t.verifyServer(chain, host, now)
+}
+
+// verifyServer judges the certificate of a host that is known to be the peer's.
+func (t *trust) verifyServer(chain []*x509.Certificate, host string, now time.Time) error {
 	if len(chain) == 0 {
 		return &CertificateError{ProblemMissing, "no server certificate was shown", nil}
 	}
 	if err := chain[0].VerifyHostname(host); err != nil {
 		return &CertificateError{ProblemWrongName, fmt.Sprintf(
 			"the certificate is not for the host %s: it names %s", host, certNames(chain[0])), err}
-	}
-	if !within(host, domain) && !namesDomain(chain[0], domain) {
-		return &CertificateError{ProblemWrongName, fmt.Sprintf(
-			"the host %s is outside the domain %s and its certificate does not name that domain: it names %s",
-			host, domain, certNames(chain[0])), nil}
 	}
 	return t.verifyChain(chain, now)
 }
