@@ -8,8 +8,9 @@ import (
 	"github.com/comity-im/comity/tlspl"
 )
 
-// A treeEntry is one element of a ratchet_tree, or of the stored records; both pointers are nil where a node is blank.
+// A treeEntry is a node of a ratchet_tree, or of the stored records, that is not blank.
 type treeEntry struct {
+	at     NodeIndex
 	leaf   *treeLeaf
 	parent *treeParent
 }
@@ -24,16 +25,17 @@ func ParseRatchetTree(s suite.Suite, b []byte) (*RatchetTree, error) {
 	if err := tlspl.UnmarshalAlias(c.buf, &c); err != nil {
 		return nil, err
 	}
-	t := &RatchetTree{suite: s, depth: treeDepth(uint32(len(c.entries)/2 + 1)), index: newTreeIndex()}
+	t := &RatchetTree{suite: s, depth: treeDepth(uint32(c.width/2 + 1)), index: newTreeIndex()}
 	t.index.built = false
-	t.root = buildTree(c.entries, t.depth, 0, t.writable())
+	t.root = c.build(t.depth, t.Root(), t.writable())
 	return t, nil
 }
 
-// treeDecoder reads the entries of a ratchet_tree.
+// A treeDecoder reads the entries of a ratchet_tree. It keeps those that are not blank.
 type treeDecoder struct {
 	buf     []byte
 	entries []treeEntry
+	width   int // entries, blank ones included
 }
 
 // Code describes ratchet_tree (RFC 9420 §12.4.3.3), for reading.
@@ -41,13 +43,12 @@ func (d *treeDecoder) Code(c *tlspl.Codec) {
 	tlspl.Length(c, func() {
 		var leaves []treeLeaf // allocated by the chunk
 		var parents []treeParent
-		for c.More() {
-			x := NodeIndex(len(d.entries))
+		for ; c.More(); d.width++ {
+			x := NodeIndex(d.width)
 			var present, kind uint8
 			tlspl.Uint8(c, &present)
 			switch {
 			case present == 0:
-				d.entries = append(d.entries, treeEntry{})
 				continue
 			case present != 1:
 				c.Fail(tlspl.ErrPresence)
@@ -64,7 +65,7 @@ func (d *treeDecoder) Code(c *tlspl.Codec) {
 				n := new(LeafNode)
 				tlspl.Raw(c, &l.raw, func() { n.Code(c) })
 				l.decoded.Store(n)
-				d.entries = append(d.entries, treeEntry{leaf: l})
+				d.entries = append(d.entries, treeEntry{at: x, leaf: l})
 			case kind == nodeParent && !x.IsLeaf():
 				if len(parents) == 0 {
 					parents = make([]treeParent, 32)
@@ -73,13 +74,13 @@ func (d *treeDecoder) Code(c *tlspl.Codec) {
 				parents = parents[1:]
 				p.Code(c)
 				checkUnmerged(c, x, p.UnmergedLeaves)
-				d.entries = append(d.entries, treeEntry{parent: p})
+				d.entries = append(d.entries, treeEntry{at: x, parent: p})
 			default:
 				c.Fail(tlspl.ErrValue)
 				return
 			}
 		}
-		if n := len(d.entries); n == 0 || d.entries[n-1] == (treeEntry{}) {
+		if n := len(d.entries); n == 0 || int(d.entries[n-1].at) != d.width-1 {
 			c.Fail(tlspl.ErrLength)
 		}
 	})
@@ -97,33 +98,30 @@ func checkUnmerged(c *tlspl.Codec, x NodeIndex, list []LeafIndex) {
 	}
 }
 
-// buildTree makes the subtree of a level whose first node is at the front of the entries.
-func buildTree(entries []treeEntry, level int, from int, e *edit) *treeNode {
-	if from >= len(entries) {
+// build makes the subtree at x of a level from the entries that are left, and takes them.
+func (d *treeDecoder) build(level int, x NodeIndex, e *edit) *treeNode {
+	if len(d.entries) == 0 || d.entries[0].at > x.lastLeaf().Node() {
 		return nil
 	}
-	at := from + 1<<level - 1
-	n := treeNode{owner: e}
+	n := &treeNode{owner: e}
 	if level > 0 {
-		n.left = buildTree(entries, level-1, from, e)
-		n.right = buildTree(entries, level-1, at+1, e)
-		if n.left != nil {
+		if n.left = d.build(level-1, x.Left(), e); n.left != nil {
 			n.leaves = n.left.leaves
 		}
-		if n.right != nil {
+	}
+	if len(d.entries) > 0 && d.entries[0].at == x {
+		n.leaf, n.parent = d.entries[0].leaf, d.entries[0].parent
+		d.entries = d.entries[1:]
+		if n.leaf != nil {
+			n.leaves = 1
+		}
+	}
+	if level > 0 {
+		if n.right = d.build(level-1, x.Right(), e); n.right != nil {
 			n.leaves += n.right.leaves
 		}
 	}
-	if at < len(entries) {
-		n.leaf, n.parent = entries[at].leaf, entries[at].parent
-	}
-	if n.leaf != nil {
-		n.leaves = 1
-	}
-	if n.left == nil && n.right == nil && n.leaf == nil && n.parent == nil {
-		return nil
-	}
-	return &n
+	return n
 }
 
 // Bytes encodes the tree as the content of a ratchet_tree extension (RFC 9420 §12.4.3.3).

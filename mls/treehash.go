@@ -16,6 +16,7 @@ type treeHasher struct {
 	suite suite.Suite
 	buf   []byte
 	sums  []byte
+	stack []byte // of hashes of blank nodes
 }
 
 // sum hashes the buffer.
@@ -42,7 +43,7 @@ func (h *treeHasher) leaf(i LeafIndex, raw []byte) []byte {
 	return h.sum()
 }
 
-// parentHead starts a ParentNodeHashInput in the buffer; p is nil for a blank node.
+// parent hashes a ParentNodeHashInput; p is nil for a blank node.
 func (h *treeHasher) parent(p *ParentNode, left, right []byte) []byte {
 	h.buf = append(h.buf[:0], nodeParent)
 	if p == nil {
@@ -72,12 +73,27 @@ func appendParentNode(dst []byte, p *ParentNode) []byte {
 
 // blank hashes a subtree without any non-blank node. It differs from place to place, since leaves hash their index.
 func (h *treeHasher) blank(x NodeIndex) []byte {
+	h.pushBlank(x)
+	sum := bytes.Clone(h.stack)
+	h.stack = h.stack[:0]
+	return sum
+}
+
+// pushBlank leaves the hash on the stack, so that hostile trees of blanks make no garbage.
+func (h *treeHasher) pushBlank(x NodeIndex) {
 	if x.IsLeaf() {
-		return h.leaf(x.Leaf(), nil)
+		h.buf = append(h.buf[:0], nodeLeaf, byte(x>>25), byte(x>>17), byte(x>>9), byte(x>>1), 0)
+	} else {
+		h.pushBlank(x.Left())
+		h.pushBlank(x.Right())
+		nh := h.suite.Nh()
+		children := h.stack[len(h.stack)-2*nh:]
+		h.buf = append(h.buf[:0], nodeParent, 0)
+		h.buf = appendOpaque(h.buf, children[:nh])
+		h.buf = appendOpaque(h.buf, children[nh:])
+		h.stack = h.stack[:len(h.stack)-2*nh]
 	}
-	left := h.blank(x.Left())
-	right := h.blank(x.Right())
-	return h.parent(nil, left, right)
+	h.stack = h.suite.AppendHash(h.stack, h.buf)
 }
 
 // node returns the tree hash of the subtree at n, not nil, computing what is not known yet.
