@@ -169,8 +169,8 @@ func TestManyBlanks(t *testing.T) {
 	}
 }
 
-// testTree returns a valid tree of n members, in which leaf 0 and the last have committed.
-func testTree(t testing.TB, n int) (*RatchetTree, []*treeMember) {
+// committedTree returns a valid tree of n members, in which leaf 0 and the last have committed.
+func committedTree(t testing.TB, n int) (*RatchetTree, []*treeMember) {
 	s := suite1(t)
 	tree := NewRatchetTree(s)
 	members := make([]*treeMember, n)
@@ -195,7 +195,7 @@ func testTree(t testing.TB, n int) (*RatchetTree, []*treeMember) {
 // Every rule of a joiner's check refuses the tree that breaks it, and names it.
 func TestValidateRefuses(t *testing.T) {
 	s := suite1(t)
-	good, members := testTree(t, 8)
+	good, members := committedTree(t, 8)
 	for _, test := range []struct {
 		name  string
 		rule  TreeRule
@@ -286,7 +286,7 @@ func TestValidateRefuses(t *testing.T) {
 
 // A received path that breaks a rule is refused, and the group's tree stays.
 func TestMergePathRefuses(t *testing.T) {
-	good, members := testTree(t, 8)
+	good, members := committedTree(t, 8)
 	want := good.Bytes()
 	for _, test := range []struct {
 		name  string
@@ -331,7 +331,7 @@ func TestMergePathRefuses(t *testing.T) {
 
 // A path whose ciphertexts are not those of its keys is refused.
 func TestOpenPathRefuses(t *testing.T) {
-	good, members := testTree(t, 8)
+	good, members := committedTree(t, 8)
 	s := good.Suite()
 	tree := good.Fork()
 	secrets, err := tree.NewPath(rand.Reader, 2, *good.Leaf(2), testGroupID, members[2].sign)
