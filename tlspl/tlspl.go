@@ -90,6 +90,7 @@ type Codec struct {
 	err      error
 	depth    int
 	frames   [MaxDepth]frame
+	trace    *tracer // reading for Trace, else nil
 }
 
 // Marshal returns the encoding of v.
@@ -196,13 +197,25 @@ func (c *Codec) push(index int) bool {
 		c.Fail(ErrDepth)
 		return false
 	}
+	if c.trace != nil {
+		name := ""
+		if index < 0 {
+			name = c.frames[c.depth].field
+		}
+		c.trace.begin(NodeStruct, name, c.pos)
+	}
 	c.depth++
 	c.frames[c.depth] = frame{index: index}
 	return true
 }
 
 // pop closes it again.
-func (c *Codec) pop() { c.depth-- }
+func (c *Codec) pop() {
+	c.depth--
+	if c.trace != nil && c.err == nil {
+		c.trace.end(c.pos)
+	}
+}
 
 // More reports whether octets are left in the enclosing vector, or in the
 // input. It is false when writing.
@@ -306,6 +319,9 @@ func (c *Codec) writeLength(n int) {
 // narrows the input to it. close takes what open returned.
 func (c *Codec) open() int {
 	if c.decoding {
+		if c.trace != nil {
+			c.trace.begin(NodeVector, c.frames[c.depth].field, c.pos)
+		}
 		n := c.readLength()
 		outer := c.end
 		if c.err == nil {
@@ -325,6 +341,8 @@ func (c *Codec) close(mark int) {
 		c.end = mark
 		if c.err != nil {
 			c.pos = c.end
+		} else if c.trace != nil {
+			c.trace.end(c.pos)
 		}
 		return
 	}

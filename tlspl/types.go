@@ -14,6 +14,9 @@ func Uint8[T ~uint8](c *Codec, p *T) {
 		c.buf = append(c.buf, byte(*p))
 	} else if b := c.take(1); b != nil {
 		*p = T(b[0])
+		if c.trace != nil {
+			c.value(c.pos-1, *p)
+		}
 	}
 }
 
@@ -26,6 +29,9 @@ func Uint16[T ~uint16](c *Codec, p *T) {
 		c.buf = binary.BigEndian.AppendUint16(c.buf, uint16(*p))
 	} else if b := c.take(2); b != nil {
 		*p = T(binary.BigEndian.Uint16(b))
+		if c.trace != nil {
+			c.value(c.pos-2, *p)
+		}
 	}
 }
 
@@ -38,6 +44,9 @@ func Uint32[T ~uint32](c *Codec, p *T) {
 		c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(*p))
 	} else if b := c.take(4); b != nil {
 		*p = T(binary.BigEndian.Uint32(b))
+		if c.trace != nil {
+			c.value(c.pos-4, *p)
+		}
 	}
 }
 
@@ -50,24 +59,43 @@ func Uint64[T ~uint64](c *Codec, p *T) {
 		c.buf = binary.BigEndian.AppendUint64(c.buf, uint64(*p))
 	} else if b := c.take(8); b != nil {
 		*p = T(binary.BigEndian.Uint64(b))
+		if c.trace != nil {
+			c.value(c.pos-8, *p)
+		}
 	}
 }
 
 // Bool codes an octet that is 0 or 1 (Decision 10).
 func Bool(c *Codec, p *bool) {
-	var b uint8
-	if *p {
-		b = 1
+	octet(c, p, ErrValue)
+	if c.trace != nil && c.err == nil {
+		c.value(c.pos-1, *p)
 	}
-	Uint8(c, &b)
-	if c.err == nil && b > 1 {
-		c.pos--
-		c.Fail(ErrValue)
+}
+
+// octet codes an octet that is 0 or 1.
+func octet(c *Codec, p *bool, reason error) {
+	if c.err != nil {
 		return
 	}
-	if c.decoding && c.err == nil {
-		*p = b == 1
+	if !c.decoding {
+		var b byte
+		if *p {
+			b = 1
+		}
+		c.buf = append(c.buf, b)
+		return
 	}
+	b := c.take(1)
+	if b == nil {
+		return
+	}
+	if b[0] > 1 {
+		c.pos--
+		c.Fail(reason)
+		return
+	}
+	*p = b[0] == 1
 }
 
 // Opaque codes opaque<V>. What is read aliases the input; an empty vector is
@@ -83,11 +111,15 @@ func Opaque[T ~[]byte](c *Codec, p *T) {
 		}
 		return
 	}
+	start := c.pos
 	n := c.readLength()
 	if b := c.take(n); n > 0 && b != nil {
 		*p = T(b)
 	} else if c.err == nil {
 		*p = nil
+	}
+	if c.trace != nil && c.err == nil {
+		c.value(start, []byte(*p))
 	}
 }
 
@@ -118,6 +150,9 @@ func String[T ~string](c *Codec, p *T) {
 		return
 	}
 	*p = T(b)
+	if c.trace != nil {
+		c.value(start, *p)
+	}
 }
 
 // Fixed codes opaque[len(b)]: an array whose length is not on the wire.
@@ -130,7 +165,11 @@ func Fixed(c *Codec, b []byte) {
 		c.buf = append(c.buf, b...)
 		return
 	}
-	copy(b, c.take(len(b)))
+	in := c.take(len(b))
+	copy(b, in)
+	if c.trace != nil && c.err == nil {
+		c.value(c.pos-len(b), in)
+	}
 }
 
 // Remainder codes octets without a length that reach to the end of the
@@ -144,8 +183,12 @@ func Remainder[T ~[]byte](c *Codec, p *T) {
 		return
 	}
 	*p = nil
+	start := c.pos
 	if b := c.Rest(); len(b) > 0 {
 		*p = T(b)
+	}
+	if c.trace != nil && c.err == nil {
+		c.value(start, []byte(*p))
 	}
 }
 
@@ -265,18 +308,12 @@ func OptionalFunc[T any](c *Codec, p **T, code func(*Codec, *T)) {
 	code(c, *p)
 }
 
+// optional codes the presence octet.
 func optional(c *Codec, present *bool) {
-	var b uint8
-	if *present {
-		b = 1
+	octet(c, present, ErrPresence)
+	if c.trace != nil && c.err == nil && !*present {
+		c.value(c.pos-1, nil)
 	}
-	Uint8(c, &b)
-	if c.err == nil && b > 1 {
-		c.pos--
-		c.Fail(ErrPresence)
-		return
-	}
-	*present = b == 1
 }
 
 // Length puts a variable-size length around whatever f codes. Reading, f must
