@@ -191,10 +191,10 @@ func (c *Client) tlsConfig(n *peer) *tls.Config {
 	}
 }
 
-// sameHost lets a request be redirected on its own host only, and never a POST
-// (Decision 4).
+// sameHost lets the directory be redirected, on its own host only, and nothing
+// else (Decision 4).
 func sameHost(r *http.Request, via []*http.Request) error {
-	if len(via) >= 3 || r.URL.Scheme != "https" || r.URL.Host != via[0].URL.Host || via[0].Method != http.MethodGet {
+	if len(via) >= 3 || r.URL.Scheme != "https" || r.URL.Host != via[0].URL.Host || via[0].URL.Path != mimi.DirectoryPath {
 		return http.ErrUseLastResponse
 	}
 	return nil
