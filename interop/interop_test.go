@@ -1,0 +1,119 @@
+package interop
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Environment of the test:
+//
+//	COMITY_INTEROP=require      a peer that can't be built is a failure, not a skip (CI)
+//	COMITY_INTEROP_SEED=n       run the scripts of this seed alone, one per suite
+//	COMITY_INTEROP_SCRIPTS=n    scripts per suite, 4 unless set
+
+const (
+	defaultScripts = 4
+	steps          = 24
+	clientsPerPeer = 3
+)
+
+type runningPeer struct {
+	Peer
+	capabilities Capabilities
+}
+
+// startForeign builds and starts every foreign peer that can be had here.
+func startForeign(t *testing.T) []runningPeer {
+	var running []runningPeer
+	for _, f := range Foreigns() {
+		err := f.Build(os.Stderr)
+		if errors.Is(err, ErrNoToolchain) && os.Getenv("COMITY_INTEROP") != "require" {
+			t.Logf("without peer %s: %v", f.Name, err)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := f.Start(os.Stderr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := p.Close(); err != nil {
+				t.Errorf("%s: %v", f.Name, err)
+			}
+		})
+		c, err := p.Capabilities()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("peer %s %s on %s", c.Name, c.Version, c.Crypto)
+		running = append(running, runningPeer{p, c})
+	}
+	return running
+}
+
+func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("live foreign peers: not in -short")
+	}
+	peers := startForeign(t)
+	if len(peers) < 2 {
+		t.Skip("no foreign MLS peer: needs cargo or node")
+	}
+
+	scripts, seed := defaultScripts, uint64(time.Now().UnixNano())
+	if text := os.Getenv("COMITY_INTEROP_SCRIPTS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripts = n
+	}
+	if text := os.Getenv("COMITY_INTEROP_SEED"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripts, seed = 1, n
+	}
+	for _, suite := range []uint16{1, 2, 3} {
+		t.Run(fmt.Sprintf("suite=%d", suite), func(t *testing.T) {
+			var with []runningPeer
+			for _, p := range peers {
+				if slices.Contains(p.capabilities.Suites, suite) {
+					with = append(with, p)
+				}
+			}
+			epochs, messages := 0, 0
+			for i := range scripts {
+				w := newWorld(t, suite, seed+uint64(i))
+				run(w, with)
+				epochs, messages = epochs+w.checked, messages+w.messages
+			}
+			t.Logf("seeds %d to %d: %d epochs in which all members agreed, %d application messages read by all",
+				seed, seed+uint64(scripts)-1, epochs, messages)
+		})
+	}
+}
+
+// run plays one script among clients of the given peers.
+func run(w *world, peers []runningPeer) {
+	for range clientsPerPeer {
+		for _, p := range peers {
+			w.newClient(p.Peer, p.capabilities)
+		}
+	}
+	w.start()
+	for range steps {
+		w.step()
+	}
+	for _, c := range slices.Concat(w.members, w.outside) {
+		w.must(c.peer.Forget(c.name))
+	}
+}
