@@ -111,7 +111,9 @@ func run(w *world, peers []runningPeer) {
 	}
 	w.start()
 	for range steps {
-		w.step()
+		if w.step(); w.over {
+			break
+		}
 	}
 	for _, c := range slices.Concat(w.members, w.outside) {
 		w.must(c.peer.Forget(c.name))

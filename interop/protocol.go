@@ -23,8 +23,9 @@ const (
 	FeatureFreeContext   Feature = "free_context" // any supported extension, required or not
 	FeatureCustom        Feature = "custom"
 	FeatureResync        Feature = "resync"
-	FeaturePath          Feature = "path"    // commits have a path wherever RFC 9420 §12.4 wants one
-	FeatureRemoval       Feature = "removal" // processes the commit that removes it
+	FeaturePath          Feature = "path"      // commits have a path wherever RFC 9420 §12.4 wants one
+	FeatureRemoval       Feature = "removal"   // processes the commit that removes it
+	FeaturePSKOrder      Feature = "psk_order" // commits PSKs by reference and by value together
 	FeatureAppDataUpdate Feature = "app_data_update"
 	FeatureSelfRemove    Feature = "self_remove"
 )

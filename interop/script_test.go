@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -41,8 +42,9 @@ type world struct {
 	epoch    uint64
 	names    int
 	trace    []string
-	checked  int // epochs in which all members agreed
-	messages int // application messages that all members read
+	over     bool // nobody is left who could go on
+	checked  int  // epochs in which all members agreed
+	messages int  // application messages that all members read
 }
 
 func newWorld(t *testing.T, suite uint16, seed uint64) *world {
@@ -188,6 +190,8 @@ type draft struct {
 	touched  map[*client]bool // clients that some proposal is about
 	context  []Extension
 	dict     bool // the dictionary changes
+	psks     bool // some PSK is pending
+	onePSK   bool // draw no PSK beside a pending one
 	path     bool // RFC 9420 §12.4 wants a path
 	pathless bool // draw nothing that wants one
 }
@@ -213,6 +217,8 @@ func (d *draft) note(p pending) {
 		d.context = p.Extensions
 	case KindAppDataUpdate:
 		d.dict = true
+	case KindPSK:
+		d.psks = true
 	}
 }
 
@@ -260,7 +266,7 @@ func (d *draft) propose(by *client, reference bool) (pending, bool) {
 		}
 		p.Kind = KindUpdate
 	case 4:
-		if !w.all(FeaturePSK, w.outside...) {
+		if d.psks && d.onePSK || !w.all(FeaturePSK, w.outside...) {
 			return p, false
 		}
 		p.Kind, p.PSKID = KindPSK, w.bytes(1+w.rng.IntN(40))
@@ -428,6 +434,7 @@ func (w *world) commit() {
 	d := w.draft()
 	d.touched[by] = true
 	d.pathless = !by.features[FeaturePath]
+	d.onePSK = !by.features[FeaturePSKOrder]
 	covered := slices.Clone(w.pending)
 	var values []Proposal
 	for range w.rng.IntN(3) {
@@ -461,10 +468,56 @@ func (w *world) commit() {
 	if (out.Welcome != nil) != (len(added) > 0) {
 		w.errorf("Welcome of %d octets for %d new members", len(out.Welcome), len(added))
 	}
+	var lost []*client
 	for _, c := range added {
-		w.must(c.peer.Join(c.name, out.Welcome, out.RatchetTree))
+		if err := c.peer.Join(c.name, out.Welcome, out.RatchetTree); deviates(err) {
+			lost = append(lost, c)
+		} else {
+			w.must(err)
+		}
 	}
-	w.enter(added)
+	w.enter(slices.DeleteFunc(added, func(c *client) bool { return slices.Contains(lost, c) }))
+	w.expel(lost)
+}
+
+// deviations are refusals that RFC 9420 doesn't know; docs/interop.md tells of each.
+var deviations = []string{
+	// ts-mls wants all parents above an unmerged leaf to list the same unmerged leaves.
+	"non-blank intermediate node must list leaf node in its unmerged_leaves",
+}
+
+func deviates(err error) bool {
+	return err != nil && slices.ContainsFunc(deviations, func(s string) bool { return strings.Contains(err.Error(), s) })
+}
+
+// expel removes clients that are in the tree but refused to join, then checks that the rest agree.
+func (w *world) expel(lost []*client) {
+	if len(lost) == 0 {
+		w.agree()
+		return
+	}
+	i := slices.IndexFunc(w.members, func(c *client) bool { return c.features[FeaturePath] })
+	if i < 0 {
+		w.logf("nobody can remove %v", lost)
+		w.over = true
+		return
+	}
+	by := w.members[i]
+	s, err := by.peer.State(by.name)
+	w.must(err)
+	var values []Proposal
+	for _, m := range s.Members {
+		if slices.ContainsFunc(lost, func(c *client) bool { return c.name == string(m.Identity) }) {
+			values = append(values, Proposal{Kind: KindRemove, Index: m.Index})
+		}
+	}
+	w.logf("%s removes %v, who refused to join", by, lost)
+	out, err := by.peer.Commit(by.name, values)
+	w.must(err)
+	w.deliver(by, out.Commit, "commit", nil)
+	w.must(by.peer.Merge(by.name))
+	w.epoch++
+	w.outside = append(w.outside, slices.DeleteFunc(slices.Clone(lost), func(c *client) bool { return slices.Contains(w.outside, c) })...)
 	w.agree()
 }
 
@@ -485,7 +538,7 @@ func updated(context []Extension, component uint16, data []byte) []Extension {
 func (w *world) external() {
 	var joiner *client
 	var remove *uint32
-	if w.chance(40) && len(w.members) > 1 {
+	if w.chance(40) && len(w.members) > 1 && len(w.pending) == 0 {
 		joiner = pick(w, w.members)
 		if !joiner.features[FeatureResync] {
 			return
@@ -505,6 +558,15 @@ func (w *world) external() {
 		w.must(joiner.peer.Forget(joiner.name))
 	}
 	commit, err := joiner.peer.JoinExternal(joiner.name, info.GroupInfo, info.RatchetTree, remove)
+	if deviates(err) {
+		w.logf("%s refuses", joiner)
+		if remove == nil {
+			return
+		}
+		w.members = slices.DeleteFunc(w.members, func(c *client) bool { return c == joiner })
+		w.expel([]*client{joiner})
+		return
+	}
 	w.must(err)
 	w.deliver(joiner, commit, "commit", nil)
 	w.epoch++

@@ -49,7 +49,7 @@ const grease = { probabilityPerGreaseValue: 0.1 }
 
 // Repair 1, for a joiner: what came in external_pub is a length and a key.
 function repaired(cs) {
-  const importPublicKey = (key) => cs.hpke.importPublicKey(key[0] === key.length - 1 ? key.slice(1) : key)
+  const importPublicKey = (key) => cs.hpke.importPublicKey(key.length === 33 && key[0] === 32 ? key.slice(1) : key)
   return { ...cs, hpke: { ...cs.hpke, importPublicKey } }
 }
 
@@ -97,7 +97,7 @@ export class Peer {
       version: "2.0.0-rc.10",
       crypto: "WebCrypto",
       suites: [1, 3],
-      features: ["psk", "private", "group_context_extensions", "free_context", "custom", "resync"],
+      features: ["psk", "private", "group_context_extensions", "free_context", "custom", "resync", "psk_order"],
     }
   }
 
