@@ -51,15 +51,11 @@ func JoinWelcome(cfg Config, w *Welcome, k *KeyPackageSecrets, o JoinOptions) (*
 	}
 
 	// Decrypt the GroupSecrets.
-	plaintext, err := k.InitKey.OpenWithLabel("Welcome", w.EncryptedGroupInfo, entry.EncryptedGroupSecrets.KEMOutput, entry.EncryptedGroupSecrets.Ciphertext)
+	secrets, err := w.openSecrets(k.InitKey, entry)
 	if err != nil {
-		return nil, ruleError(RuleWelcome, err)
-	}
-	defer clear(plaintext)
-	var secrets GroupSecrets
-	if err := tlspl.UnmarshalAlias(plaintext, &secrets); err != nil {
 		return nil, err
 	}
+	defer secrets.clear()
 
 	// Look up the PSKs.
 	link, err := linkPSK(secrets.PSKs)
@@ -83,18 +79,14 @@ func JoinWelcome(cfg Config, w *Welcome, k *KeyPackageSecrets, o JoinOptions) (*
 
 	// Decrypt the GroupInfo and verify it, the tree, and that we support the
 	// group.
-	encoded, err := openWelcome(s, secrets.JoinerSecret, psk, w.EncryptedGroupInfo)
+	info, err := w.openGroupInfo(s, secrets, psk)
 	if err != nil {
-		return nil, ruleError(RuleWelcome, err)
-	}
-	var info GroupInfo
-	if err := tlspl.UnmarshalAlias(encoded, &info); err != nil {
 		return nil, err
 	}
 	if info.GroupContext.CipherSuite != w.CipherSuite {
 		return nil, ruleErrorf(RuleWelcome, "cipher suite of the group is %s", info.GroupContext.CipherSuite)
 	}
-	st, err := stateFromGroupInfo(&cfg, &info, o.RatchetTree)
+	st, err := stateFromGroupInfo(&cfg, info, o.RatchetTree)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +116,34 @@ func JoinWelcome(cfg Config, w *Welcome, k *KeyPackageSecrets, o JoinOptions) (*
 	g := &Group{public: PublicGroup{cfg: cfg}, signer: k.Signer, private: private}
 	g.enter(st, start)
 	return g, nil
+}
+
+// openSecrets decrypts the secrets of one new member.
+func (w *Welcome) openSecrets(initKey *suite.PrivateKey, e *EncryptedGroupSecrets) (*GroupSecrets, error) {
+	c := &e.EncryptedGroupSecrets
+	plaintext, err := initKey.OpenWithLabel("Welcome", w.EncryptedGroupInfo, c.KEMOutput, c.Ciphertext)
+	if err != nil {
+		return nil, ruleError(RuleWelcome, err)
+	}
+	secrets := new(GroupSecrets)
+	return secrets, tlspl.UnmarshalAlias(plaintext, secrets)
+}
+
+func (g *GroupSecrets) clear() {
+	clear(g.JoinerSecret)
+	if g.PathSecret != nil {
+		clear(g.PathSecret.PathSecret)
+	}
+}
+
+// openGroupInfo decrypts the GroupInfo.
+func (w *Welcome) openGroupInfo(s suite.Suite, secrets *GroupSecrets, psk []byte) (*GroupInfo, error) {
+	encoded, err := openWelcome(s, secrets.JoinerSecret, psk, w.EncryptedGroupInfo)
+	if err != nil {
+		return nil, ruleError(RuleWelcome, err)
+	}
+	info := new(GroupInfo)
+	return info, tlspl.UnmarshalAlias(encoded, info)
 }
 
 // linkPSK returns the PSK of usage reinit or branch, which must be the only such

@@ -81,11 +81,16 @@ func verifyGroupInfo(s suite.Suite, info *GroupInfo, tree *RatchetTree) error {
 	if leaf == nil {
 		return ruleErrorf(RuleGroupInfo, "signer %d is blank", info.Signer)
 	}
-	tbs, err := info.tbsBytes()
+	return info.verifySignature(s, leaf.SignatureKey)
+}
+
+// verifySignature verifies the signature of a GroupInfo with its signer's key.
+func (g *GroupInfo) verifySignature(s suite.Suite, key []byte) error {
+	tbs, err := g.tbsBytes()
 	if err != nil {
 		return err
 	}
-	if err := s.VerifyWithLabel(leaf.SignatureKey, "GroupInfoTBS", tbs, info.Signature); err != nil {
+	if err := s.VerifyWithLabel(key, "GroupInfoTBS", tbs, g.Signature); err != nil {
 		return ruleError(RuleGroupInfo, err)
 	}
 	return nil
