@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -198,6 +199,55 @@ func TestUnmarshalTooLong(t *testing.T) {
 	p.part = "85016001616d5a00100000" + strings.Repeat("00", MaxLength)
 	if _, err := Unmarshal(p.octets(t)); !errors.Is(err, ErrTooLong) {
 		t.Error(err)
+	}
+}
+
+// TestHostile: much input costs no more than it should, and what a peer wrote
+// can't write the log.
+func TestHostile(t *testing.T) {
+	p := good()
+	var values strings.Builder // 15 arrays of 64 Ki zeros
+	for i := range 15 {
+		values.WriteString(fmt.Sprintf("%02x99fff0", i+3) + strings.Repeat("00", 0xfff0))
+	}
+	p.extensions = "af" + values.String()
+	b := p.octets(t)
+	if _, err := Unmarshal(b); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Dump(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := 0
+	var count func(*Field)
+	count = func(f *Field) {
+		fields++
+		for _, c := range f.Children {
+			count(c)
+		}
+	}
+	count(f)
+	if fields != maxDumpFields+1 {
+		t.Errorf("%d fields", fields)
+	}
+
+	p = good()
+	p.extensions = "a103a1790400" + strings.Repeat("1b", 1024) + "1801"
+	_, err = Unmarshal(p.octets(t))
+	if !errors.Is(err, ErrNotShortest) || len(err.Error()) > 300 || !printable(err.Error()) {
+		t.Errorf("error %q", err)
+	}
+	c := compose(t, alice, "x")
+	if err := c.SetExtension(KeySenderURI, strings.Repeat("\x1b[2J\n", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = c.Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Verify(b, Envelope{SenderURI: alice, RoomURI: room})
+	if s := err.Error(); !errors.Is(err, ErrSenderURI) || len(s) > 600 || !printable(s) || strings.Contains(s, "\n") {
+		t.Errorf("error %q", s)
 	}
 }
 
@@ -490,6 +540,31 @@ func FuzzUnmarshal(f *testing.F) {
 		if !bytes.Equal(again, b) {
 			t.Fatalf("encodes to\n%x, was\n%x", again, b)
 		}
+	})
+}
+
+func FuzzText(f *testing.F) {
+	for _, s := range []string{MediaTypeMarkdown, "text/plain; charset=\"utf-8\"", "cid:5@local.invalid", "\x1b[2J", strings.Repeat("01", 32)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if m := ParseMediaType(s); m.Type != strings.ToLower(m.Type) {
+			t.Errorf("media type %q", m.Type)
+		}
+		if i, ok := ParsePartReference(s); ok && s != fmt.Sprintf("cid:%d@local.invalid", i) {
+			t.Errorf("part %d", i)
+		}
+		if id, err := ParseMessageID(s); err == nil && id.String() != strings.ToLower(s) {
+			t.Errorf("message ID %v", id)
+		}
+		if p := Printable(s); !printable(p) || Printable(p) != p {
+			t.Errorf("printable %q", p)
+		}
+		part := Markdown(s)
+		if d := part.Display(); !printable(d) {
+			t.Errorf("display %q", d)
+		}
+		isEmoji(s)
 	})
 }
 

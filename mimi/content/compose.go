@@ -69,9 +69,13 @@ func (w Composer) Edit(first MessageID, original *Content, body NestedPart) (*Co
 }
 
 // Delete retracts a message or a reaction (C §5.6, §5.7). first and original are
-// as for Edit.
+// as for Edit; expires is not repeated, for a deletion does not.
 func (w Composer) Delete(first MessageID, original *Content) (*Content, error) {
-	return w.Edit(first, original, NestedPart{Disposition: original.NestedPart.Disposition, Part: NullPart{}})
+	c, err := w.Edit(first, original, NestedPart{Disposition: original.NestedPart.Disposition, Part: NullPart{}})
+	if err == nil {
+		c.Expires = nil
+	}
+	return c, err
 }
 
 // React answers a message with emoji, each a part of its own (C §5.3).

@@ -42,8 +42,8 @@ type cursor struct {
 	err   *SyntaxError
 	parts int // NestedParts announced so far
 
-	dump  *Field // the field being read, nil unless dumping
-	stack []*Field
+	dump   *Field // the field being read, nil unless dumping
+	fields int    // dumped so far
 }
 
 // A step is one element of a field path: a name or, if name is "", an index.
@@ -70,23 +70,35 @@ func (c *cursor) step(s step, f func()) {
 		return
 	}
 	c.path = append(c.path, s)
-	if c.dump != nil {
-		name := s.name
-		if name == "" {
-			name = strconv.Itoa(s.i)
-		}
-		c.kind(s.kind())
-		c.dump.Children = append(c.dump.Children, &Field{Name: name, Offset: c.off})
-		c.stack = append(c.stack, c.dump)
-		c.dump = c.dump.Children[len(c.dump.Children)-1]
+	parent := c.dump
+	if parent != nil {
+		c.dump = c.child(s)
 	}
 	f()
 	if c.dump != nil {
 		c.dump.Length = c.off - c.dump.Offset
-		c.dump = c.stack[len(c.stack)-1]
-		c.stack = c.stack[:len(c.stack)-1]
 	}
+	c.dump = parent
 	c.path = c.path[:len(c.path)-1]
+}
+
+// maxDumpFields bounds what a dump of a hostile message takes. The rest of it is
+// still checked.
+const maxDumpFields = 1 << 15
+
+// child adds a field to the one being dumped; nil if there are enough.
+func (c *cursor) child(s step) *Field {
+	c.kind(s.kind())
+	if c.fields++; c.fields > maxDumpFields {
+		return nil
+	}
+	name := s.name
+	if name == "" {
+		name = strconv.Itoa(s.i)
+	}
+	f := &Field{Name: name, Offset: c.off}
+	c.dump.Children = append(c.dump.Children, f)
+	return f
 }
 
 // show gives the field being dumped its value.
@@ -120,9 +132,9 @@ func (c *cursor) failAt(off int, err error) {
 		case s.name == "":
 			fmt.Fprintf(&p, "[%d]", s.i)
 		case i == 0:
-			p.WriteString(s.name)
+			p.WriteString(brief(s.name))
 		default:
-			p.WriteString("." + s.name)
+			p.WriteString("." + brief(s.name))
 		}
 	}
 	c.err = &SyntaxError{Offset: off, Field: p.String(), Err: err}

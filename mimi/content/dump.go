@@ -39,7 +39,8 @@ func (h HexBytes) String() string { return hex.EncodeToString(h) }
 func (h HexBytes) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // Dump decodes MIMI content for a human. With an error, which is a *SyntaxError,
-// the tree holds what was read before the offset where decoding stopped.
+// the tree holds what was read before the offset where decoding stopped. Of a
+// message with more than 32768 fields it holds the first.
 func Dump(b []byte) (*Field, error) {
 	return dump("mimiContent", b, func(c *cursor) { c.content() })
 }

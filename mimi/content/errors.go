@@ -105,8 +105,20 @@ type RuleError struct {
 }
 
 func (e *RuleError) Error() string {
-	return fmt.Sprintf("%v: expected %v, got %v", e.Err, e.Expected, e.Got)
+	return fmt.Sprintf("%v: expected %s, got %s", e.Err, brief(e.Expected), brief(e.Got))
 }
+
+// brief writes a value for a log line: it may be a peer's, of any length and with
+// any characters.
+func brief(v any) string {
+	s := fmt.Sprint(v)
+	if len(s) > maxBrief {
+		s = s[:maxBrief] + "..."
+	}
+	return PrintableLine(s)
+}
+
+const maxBrief = 128
 
 func (e *RuleError) Unwrap() error { return e.Err }
 

@@ -105,7 +105,6 @@ type Timeline struct {
 	nodes   []*node
 	byID    map[MessageID]*node // by any version
 	waiting map[MessageID][]*Message
-	reports map[MessageID]bool // status reports, on which none is reported
 	pending map[MessageID][]UserStatus
 	topics  map[string]bool
 	refused []Refusal
@@ -128,8 +127,9 @@ type node struct {
 	deletion *Message
 	refused  []Refusal
 
-	walk int // the last walk that came by
-	ends int // how many messages were folded when replies from here were seen to end
+	walk     int  // the last that came by
+	grounded bool // replies from here lead to a message that answers none
+	ends     int  // how many messages were folded when they led to an unknown one
 }
 
 // Refusal is a message that broke a rule, and the rule.
@@ -155,7 +155,6 @@ func (t *Timeline) restart() {
 	t.nodes, t.refused = nil, nil
 	t.byID = make(map[MessageID]*node, len(t.all))
 	t.waiting = make(map[MessageID][]*Message)
-	t.reports = make(map[MessageID]bool)
 	t.pending = make(map[MessageID][]UserStatus)
 	t.topics = make(map[string]bool)
 }
@@ -351,14 +350,11 @@ func (t *Timeline) prune() {
 // report takes in a status report, which speaks for the user who sent it only
 // (Decision 112).
 func (t *Timeline) report(m *Message) {
-	t.reports[m.ID] = true
-	delete(t.pending, m.ID)
 	for _, p := range m.Status.Latest() {
 		s := UserStatus{UserURI: m.SenderURI, Status: p.Status, MessageID: p.MessageID, AcceptedMillis: m.AcceptedMillis, ReportID: m.ID}
-		switch n := t.byID[p.MessageID]; {
-		case n != nil:
+		if n := t.byID[p.MessageID]; n != nil {
 			n.setStatus(s)
-		case !t.reports[p.MessageID]:
+		} else {
 			t.pending[p.MessageID] = append(t.pending[p.MessageID], s)
 		}
 	}
@@ -469,15 +465,22 @@ func (t *Timeline) expired(n *node, nowMillis uint64) bool {
 // was (C §4.1). Message IDs are hashes, so that takes a broken hash; a reader
 // that follows replies must nevertheless end.
 func (t *Timeline) repliesLoop(n *node) bool {
+	// What was found out is kept, so that a long thread is not walked again for
+	// each reply: for ever if it leads to a message that answers none, until
+	// the next message if it leads to one that is unknown.
+	known := func(at *node) bool { return at == nil || at.grounded || at.ends == t.folded }
 	t.walks++
-	for at := n; at != nil && at.ends != t.folded; at = t.answered(at) {
+	grounded := false
+	for at := n; !known(at); at = t.answered(at) {
 		if at.walk == t.walks {
 			return true
 		}
 		at.walk = t.walks
+		to := t.answered(at)
+		grounded = at.first.Content.InReplyTo == nil || to != nil && to.grounded
 	}
-	for at := n; at != nil && at.ends != t.folded; at = t.answered(at) {
-		at.ends = t.folded // a long thread is walked once, not once for each reply
+	for at := n; !known(at); at = t.answered(at) {
+		at.grounded, at.ends = grounded, t.folded
 	}
 	return false
 }
