@@ -11,6 +11,7 @@ type Config struct {
 	PastEpochs      int                             // how many past epochs' messages can still be read
 	RatchetLimits   RatchetLimits                   // zero: DefaultRatchetLimits
 	Padding         int                             // pads private messages to a multiple of so many octets; 0: not
+	Receiver        *Receiver                       // reads SemiPrivateMessages as a PublicGroup; nil: it does not
 	MaxLifetime     uint64                          // longest lifetime of a KeyPackage in seconds; 0: any
 }
 

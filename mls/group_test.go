@@ -154,7 +154,7 @@ func (r *room) commit(by *client, o CommitOptions, joiners ...*client) *StagedCo
 // deliver gives a commit to the hub and to all clients but its sender.
 func (r *room) deliver(by *client, m *MLSMessage, info *GroupInfo) {
 	r.t.Helper()
-	if m.WireFormat == WireFormatPublicMessage {
+	if m.WireFormat != WireFormatPrivateMessage {
 		staged, err := r.hub.Stage(wire(r.t, m))
 		if err != nil {
 			r.t.Fatalf("hub: %v", err)
@@ -200,7 +200,7 @@ func (r *room) propose(by *client, m *MLSMessage, err error) ProposalRef {
 		r.t.Fatal(err)
 	}
 	var ref ProposalRef
-	if m.WireFormat == WireFormatPublicMessage {
+	if m.WireFormat != WireFormatPrivateMessage {
 		p, err := r.hub.ReceiveProposal(wire(r.t, m))
 		if err != nil {
 			r.t.Fatalf("hub: %v", err)

@@ -159,24 +159,14 @@ func (g *PublicGroup) Clone() *PublicGroup {
 // the commit that will refer to it. The error is an *[EpochError], a
 // *[RuleError], or says that the message is not authentic.
 func (g *PublicGroup) ReceiveProposal(m *MLSMessage) (*ResolvedProposal, error) {
-	if m.WireFormat != WireFormatPublicMessage || m.PublicMessage.Content.ContentType != ContentProposal {
+	if t, ok := m.ContentType(); !ok || t != ContentProposal {
 		return nil, ErrUnexpected
 	}
-	a, err := g.verifyPublic(m.PublicMessage)
+	a, err := g.openHandshake(m)
 	if err != nil {
 		return nil, err
 	}
 	return g.cacheProposal(a, nil)
-}
-
-// verifyPublic verifies what can be verified of a PublicMessage from outside.
-func (g *PublicGroup) verifyPublic(m *PublicMessage) (*AuthenticatedContent, error) {
-	s := g.state
-	v, err := openPublicAsFollower(s.suite, s.context.GroupID, s.context.Epoch, s.encoded, m)
-	if err != nil {
-		return nil, err
-	}
-	return s.verifyContent(v)
 }
 
 // verifyContent verifies the signature of a content of this epoch.
@@ -309,10 +299,10 @@ func (c *StagedPublicCommit) Context() *GroupContext { return &c.next.context }
 
 // Stage verifies a commit of the current epoch. The group stays as it is.
 func (g *PublicGroup) Stage(m *MLSMessage) (*StagedPublicCommit, error) {
-	if m.WireFormat != WireFormatPublicMessage || m.PublicMessage.Content.ContentType != ContentCommit {
+	if t, ok := m.ContentType(); !ok || t != ContentCommit {
 		return nil, ErrUnexpected
 	}
-	a, err := g.verifyPublic(m.PublicMessage)
+	a, err := g.openHandshake(m)
 	if err != nil {
 		return nil, err
 	}

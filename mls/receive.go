@@ -126,6 +126,7 @@ func (g *Group) Merge(c *StagedCommit) error {
 	g.private, g.signer = c.private, c.signer
 	g.enter(c.next, c.start)
 	g.public.reinit = c.changes.ReInit
+	c.start, c.private = epochStart{}, nil // they are the group's now
 	return nil
 }
 

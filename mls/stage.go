@@ -58,12 +58,11 @@ func (c *StagedCommit) Removed() bool { return c.removed }
 // Tree returns the ratchet tree of the new epoch.
 func (c *StagedCommit) Tree() *RatchetTree { return c.changes.NewTree }
 
-// Drop overwrites the secrets of a commit that will not be merged.
+// Drop overwrites the secrets of a commit that will not be merged. After Merge
+// it does nothing. Private keys are only forgotten, since the group may share
+// them.
 func (c *StagedCommit) Drop() {
 	c.start.clear()
-	if c.private != nil {
-		c.private.Clear()
-	}
 	*c = StagedCommit{}
 }
 
