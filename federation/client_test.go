@@ -158,7 +158,7 @@ func TestGarbageAnswers(t *testing.T) {
 		}},
 		{"never", StepSlow, "", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
 		{"terminal codes in a refusal", StepRefused, "[31mgotcha", func(w http.ResponseWriter, r *http.Request) {
-			http.Error(w, "\x1b[31mgotcha\x00", 418)
+			http.Error(w, "\x1b[31mgotcha\x00", http.StatusTeapot)
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
