@@ -1,0 +1,296 @@
+package mls
+
+import (
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"crypto/hpke"
+	"crypto/rand"
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/comity-im/comity/tlspl"
+)
+
+// A floor counts the primitives that an operation can't do without. Benchmarks report how many times as long as they
+// took, measured in the same run, since the machine's speed differs from minute to minute.
+type floor struct{ signs, verifies, seals, opens, keys int }
+
+func (f floor) duration(b *testing.B) time.Duration {
+	pub, key, _ := ed25519.GenerateKey(rand.Reader)
+	sig := ed25519.Sign(key, floorMessage)
+	hpkeKey := floorKey(b)
+	sealed, err := hpke.Seal(hpkeKey.PublicKey(), hpke.HKDFSHA256(), hpke.AES128GCM(), floorMessage, floorMessage[:32])
+	if err != nil {
+		b.Fatal(err)
+	}
+	each := func(n int, f func()) time.Duration {
+		if n == 0 {
+			return 0
+		}
+		const runs = 64
+		start := time.Now()
+		for range runs {
+			f()
+		}
+		return time.Since(start) * time.Duration(n) / runs
+	}
+	d := each(f.signs, func() { ed25519.Sign(key, floorMessage) })
+	d += each(f.verifies, func() { ed25519.Verify(pub, floorMessage, sig) })
+	d += each(f.seals, func() {
+		hpke.Seal(hpkeKey.PublicKey(), hpke.HKDFSHA256(), hpke.AES128GCM(), floorMessage, floorMessage[:32])
+	})
+	d += each(f.opens, func() { hpke.Open(hpkeKey, hpke.HKDFSHA256(), hpke.AES128GCM(), floorMessage, sealed) })
+	d += each(f.keys, func() {
+		k, _ := hpke.DHKEM(ecdh.X25519()).DeriveKeyPair(floorMessage[:32])
+		k.PublicKey().Bytes()
+	})
+	return d
+}
+
+// loop measures op and reports it as a multiple of the floor; cores says over how many the floor's work can be spread.
+// The floor is measured before, between and after.
+func (f floor) loop(b *testing.B, cores int, op func()) { f.loopWith(b, cores, func() {}, op) }
+
+// loopWith runs before, unmeasured, each time.
+func (f floor) loopWith(b *testing.B, cores int, before, op func()) {
+	b.ReportAllocs()
+	floors := []time.Duration{f.duration(b)}
+	var took []time.Duration
+	next := time.Now().Add(200 * time.Millisecond)
+	for b.Loop() {
+		b.StopTimer()
+		before()
+		b.StartTimer()
+		start := time.Now()
+		op()
+		took = append(took, time.Since(start))
+		if time.Now().After(next) {
+			b.StopTimer()
+			floors = append(floors, f.duration(b))
+			next = time.Now().Add(200 * time.Millisecond)
+			b.StartTimer()
+		}
+	}
+	floors = append(floors, f.duration(b))
+	slices.Sort(floors)
+	slices.Sort(took)
+	least := float64(floors[len(floors)/2]) / float64(min(cores, runtime.GOMAXPROCS(0)))
+	b.ReportMetric(float64(took[len(took)/2])/least, "×floor")
+}
+
+func forGroups(b *testing.B, sizes []int, f func(b *testing.B, n int)) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) { f(b, n) })
+	}
+}
+
+var groupSizes = []int{100, 1000, 10000}
+
+// fullGroups returns the groups of two members of a group whose tree is full, and of its hub: every parent has a key.
+// Both members know the keys above them.
+func fullGroups(b *testing.B, n int) (one, other *Group, hub *PublicGroup) {
+	tree, members := fullTree(b, n)
+	s := tree.Suite()
+	at := [2]LeafIndex{2, LeafIndex(n - 2)}
+	for _, i := range at {
+		secrets, err := tree.NewPath(rand.Reader, i, *tree.Leaf(i), testGroupID, members[i].sign)
+		if err != nil {
+			b.Fatal(err)
+		}
+		members[i].priv = secrets.Private()
+	}
+	members[at[0]].priv.Sync(tree) // but the root's
+	context := GroupContext{Version: MLS10, CipherSuite: s.ID(), GroupID: testGroupID, TreeHash: tree.TreeHash()}
+	start := func() epochStart { return startEpochFromSecret(s, make([]byte, s.Nh())) }
+	secrets := start().secrets
+	st, err := newState(s, context, new(params), tree, secrets.confirmationTag(s, nil))
+	if err != nil {
+		b.Fatal(err)
+	}
+	group := func(m *treeMember) *Group {
+		g := &Group{signer: m.signer, private: m.priv}
+		g.enter(st, start())
+		return g
+	}
+	return group(members[at[0]]), group(members[at[1]]), &PublicGroup{state: st}
+}
+
+// addAll returns a group whose creator has added everybody in one commit, with its Welcome and the last one's keys.
+func addAll(b *testing.B, n int) (*client, *StagedCommit, *KeyPackageSecrets) {
+	creator := newClient(b, "creator")
+	creator.config.Rules = nil
+	creator.create(b, nil)
+	proposals := make([]Proposal, n-1)
+	var last *client
+	for i := range proposals {
+		last = newClient(b, fmt.Sprint("member ", i))
+		proposals[i] = add(last.keyPackage(b))
+	}
+	staged, err := creator.group.Stage(rand.Reader, CommitOptions{Proposals: proposals})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := creator.group.Merge(staged); err != nil {
+		b.Fatal(err)
+	}
+	return creator, staged, last.keys
+}
+
+func depthOf(n int) int { return treeDepth(uint32(n)) }
+
+// BenchmarkCommit makes an empty commit in a full tree: log₂N key generations and seals, and signatures of the leaf, the
+// commit and the GroupInfo, for which external_pub is derived.
+func BenchmarkCommit(b *testing.B) {
+	forGroups(b, groupSizes, func(b *testing.B, n int) {
+		g, _, _ := fullGroups(b, n)
+		floor{signs: 3, seals: depthOf(n), keys: depthOf(n) + 2}.loop(b, 1, func() {
+			if _, err := g.Stage(rand.Reader, CommitOptions{}); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// BenchmarkCommitAfterAdd makes the commit after the one that added everybody: N seals.
+func BenchmarkCommitAfterAdd(b *testing.B) {
+	forGroups(b, groupSizes[:2], func(b *testing.B, n int) {
+		creator, _, _ := addAll(b, n)
+		floor{signs: 3, seals: n - 1, keys: depthOf(n) + 2}.loop(b, 2, func() {
+			if _, err := creator.group.Stage(rand.Reader, CommitOptions{}); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// BenchmarkAddAll makes a commit that adds everybody: two verifications and a seal each.
+func BenchmarkAddAll(b *testing.B) {
+	forGroups(b, groupSizes[:2], func(b *testing.B, n int) {
+		creator := newClient(b, "creator")
+		creator.create(b, nil)
+		proposals := make([]Proposal, n-1)
+		for i := range proposals {
+			proposals[i] = add(newClient(b, fmt.Sprint("member ", i)).keyPackage(b))
+		}
+		floor{signs: 3, verifies: 2 * (n - 1), seals: n - 1, keys: depthOf(n) + 2}.loop(b, 2, func() {
+			if _, err := creator.group.Stage(rand.Reader, CommitOptions{Proposals: proposals}); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// BenchmarkProcess verifies and opens another's commit in a full tree: two verifications, one open, and as many keys as
+// there are nodes above both.
+func BenchmarkProcess(b *testing.B) {
+	forGroups(b, groupSizes, func(b *testing.B, n int) {
+		one, other, _ := fullGroups(b, n)
+		staged, err := one.Stage(rand.Reader, CommitOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		raw, err := tlspl.Marshal(staged.Message())
+		if err != nil {
+			b.Fatal(err)
+		}
+		floor{verifies: 2, opens: 1, keys: 1}.loop(b, 1, func() {
+			var m MLSMessage
+			if err := tlspl.Unmarshal(raw, &m); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := other.StageReceived(&m); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// BenchmarkTrack follows a commit as a hub does: two verifications.
+func BenchmarkTrack(b *testing.B) {
+	forGroups(b, groupSizes, func(b *testing.B, n int) {
+		one, _, hub := fullGroups(b, n)
+		staged, err := one.Stage(rand.Reader, CommitOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		raw, err := tlspl.Marshal(staged.Message())
+		if err != nil {
+			b.Fatal(err)
+		}
+		floor{verifies: 2}.loop(b, 1, func() {
+			g := hub.Clone()
+			var m MLSMessage
+			if err := tlspl.Unmarshal(raw, &m); err != nil {
+				b.Fatal(err)
+			}
+			staged, err := g.Stage(&m)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := g.Merge(staged); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// BenchmarkJoin enters a group by a Welcome: N verifications on all cores.
+func BenchmarkJoin(b *testing.B) {
+	forGroups(b, groupSizes, func(b *testing.B, n int) {
+		creator, staged, keys := addAll(b, n)
+		tree := creator.group.Tree().Bytes()
+		raw, err := tlspl.Marshal(staged.Welcome())
+		if err != nil {
+			b.Fatal(err)
+		}
+		floor{verifies: n + 1, opens: 1, keys: 1}.loop(b, 2, func() {
+			var w Welcome
+			if err := tlspl.Unmarshal(raw, &w); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := JoinWelcome(Config{}, &w, keys, JoinOptions{RatchetTree: tree}); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// BenchmarkDecrypt opens an application message of 100 bytes.
+func BenchmarkDecrypt(b *testing.B) {
+	forGroups(b, []int{10000}, func(b *testing.B, n int) {
+		one, other, _ := fullGroups(b, n)
+		data := make([]byte, 100)
+		var raw []byte
+		floor{verifies: 1}.loopWith(b, 1, func() {
+			m, err := one.Encrypt(rand.Reader, data, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			raw, _ = tlspl.Marshal(m)
+		}, func() {
+			var m MLSMessage
+			if err := tlspl.Unmarshal(raw, &m); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := other.Decrypt(&m); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// BenchmarkEncrypt protects an application message of 100 bytes.
+func BenchmarkEncrypt(b *testing.B) {
+	forGroups(b, []int{10000}, func(b *testing.B, n int) {
+		g, _, _ := fullGroups(b, n)
+		data := make([]byte, 100)
+		floor{signs: 1}.loop(b, 1, func() {
+			if _, err := g.Encrypt(rand.Reader, data, nil); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
