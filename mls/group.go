@@ -20,12 +20,16 @@ type Group struct {
 	exporter *exporterTree
 	past     []*pastEpoch // the latest first
 	removed  bool         // this member was removed
+	stored   storedGroup
 }
 
 // A pastEpoch is what is kept of an epoch to read its late messages and to use
 // its resumption PSK.
 type pastEpoch struct {
+	state      *state // without its tree
+	size       uint32 // leaves of its tree
 	keys       messageKeys
+	stored     bool
 	members    map[LeafIndex][]byte // signature keys that differ from the epoch after; nil: blank
 	resumption []byte
 }

@@ -26,6 +26,52 @@ type client struct {
 	keys   *KeyPackageSecrets
 	group  *Group
 	config Config
+	store  memoryStore
+}
+
+// memoryStore is a store of records.
+type memoryStore map[string][]byte
+
+// save applies records and returns how many octets they take.
+func (m memoryStore) save(list []Record) (size int) {
+	for _, r := range list {
+		size += len(r.Key) + len(r.Value)
+		if r.Value == nil {
+			delete(m, string(r.Key))
+		} else {
+			m[string(r.Key)] = bytes.Clone(r.Value)
+		}
+	}
+	return size
+}
+
+func (m memoryStore) all(yield func(key, value []byte) bool) {
+	for k, v := range m {
+		if !yield([]byte(k), v) {
+			return
+		}
+	}
+}
+
+// restart stores the client's group and loads it again.
+func (c *client) restart(t testing.TB) {
+	t.Helper()
+	if c.store == nil {
+		c.store = memoryStore{}
+	}
+	list, err := c.group.Flush()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.store.save(list)
+	loaded, err := LoadGroup(c.config, c.store.all)
+	if err != nil {
+		t.Fatalf("%s: %v", c.name, err)
+	}
+	if again, err := loaded.Flush(); err != nil || len(again) != 0 {
+		t.Fatalf("%s: a loaded group flushes %d records, %v", c.name, len(again), err)
+	}
+	c.group = loaded
 }
 
 func newClient(t testing.TB, name string) *client {
@@ -86,6 +132,29 @@ type room struct {
 	t       testing.TB
 	clients []*client
 	hub     *PublicGroup
+	store   memoryStore // of the hub
+}
+
+// restart stores everybody's state and loads it again.
+func (r *room) restart() {
+	r.t.Helper()
+	for _, c := range r.clients {
+		c.restart(r.t)
+	}
+	if r.store == nil {
+		r.store = memoryStore{}
+	}
+	list, err := r.hub.Flush()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.store.save(list)
+	if r.hub, err = LoadPublicGroup(r.hub.cfg, r.store.all); err != nil {
+		r.t.Fatal(err)
+	}
+	if again, err := r.hub.Flush(); err != nil || len(again) != 0 {
+		r.t.Fatalf("a loaded hub flushes %d records, %v", len(again), err)
+	}
 }
 
 func newRoom(t testing.TB, e Extensions, names ...string) *room {
@@ -223,6 +292,7 @@ func (r *room) propose(by *client, m *MLSMessage, err error) ProposalRef {
 // check verifies that all agree, and that everybody can talk to everybody.
 func (r *room) check() {
 	r.t.Helper()
+	r.restart()
 	first := r.clients[0].group
 	for _, c := range r.clients {
 		if !bytes.Equal(c.group.EpochAuthenticator(), first.EpochAuthenticator()) {

@@ -19,6 +19,7 @@ type PublicGroup struct {
 	cfg     Config
 	state   *state
 	pending pendingProposals
+	stored  storedPublic
 	reinit  *ReInit // not nil: it was committed, the group is closed
 }
 
@@ -152,6 +153,7 @@ func (g *PublicGroup) DropPending(ref ProposalRef) { g.pending.remove(ref) }
 func (g *PublicGroup) Clone() *PublicGroup {
 	c := *g
 	c.pending = g.pending.clone()
+	c.stored = g.stored.clone()
 	return &c
 }
 

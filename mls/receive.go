@@ -126,7 +126,7 @@ func (g *Group) Merge(c *StagedCommit) error {
 	g.private, g.signer = c.private, c.signer
 	g.enter(c.next, c.start)
 	g.public.reinit = c.changes.ReInit
-	c.start, c.private = epochStart{}, nil // they are the group's now
+	c.base, c.private, c.start = nil, nil, epochStart{} // they are the group's now
 	return nil
 }
 
@@ -151,7 +151,13 @@ func (g *Group) leave() {
 // too old.
 func (g *Group) keepPast(c *StagedCommit) {
 	g.exporter.clear()
-	past := &pastEpoch{keys: g.keys, members: g.changedMembers(&c.changes), resumption: g.secrets.resumption}
+	g.stored.exporters = append(g.stored.exporters, g.exporter)
+	old := *g.public.state
+	old.tree = nil // its leaves follow from the present tree and members
+	past := &pastEpoch{
+		state: &old, size: g.Tree().Size(), keys: g.keys,
+		members: g.changedMembers(&c.changes), resumption: g.secrets.resumption,
+	}
 	past.keys.membership = nil
 	g.secrets.senderData, g.secrets.resumption = nil, nil // they live on in past
 	g.secrets.clear()
@@ -160,6 +166,7 @@ func (g *Group) keepPast(c *StagedCommit) {
 	for len(g.past) > keep {
 		last := g.past[len(g.past)-1]
 		last.clear()
+		g.stored.dropped = append(g.stored.dropped, last)
 		g.past = g.past[:len(g.past)-1]
 	}
 }
