@@ -71,7 +71,7 @@ func (c *client) restart(t testing.TB) {
 	if again, err := loaded.Flush(); err != nil || len(again) != 0 {
 		t.Fatalf("%s: a loaded group flushes %d records, %v", c.name, len(again), err)
 	}
-	c.group = loaded
+	*c.group = *loaded
 }
 
 func newClient(t testing.TB, name string) *client {
@@ -149,9 +149,11 @@ func (r *room) restart() {
 		r.t.Fatal(err)
 	}
 	r.store.save(list)
-	if r.hub, err = LoadPublicGroup(r.hub.cfg, r.store.all); err != nil {
+	loaded, err := LoadPublicGroup(r.hub.cfg, r.store.all)
+	if err != nil {
 		r.t.Fatal(err)
 	}
+	*r.hub = *loaded
 	if again, err := r.hub.Flush(); err != nil || len(again) != 0 {
 		r.t.Fatalf("a loaded hub flushes %d records, %v", len(again), err)
 	}

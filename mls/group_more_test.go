@@ -1,0 +1,240 @@
+package mls
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"testing"
+
+	"github.com/comity-im/comity/mls/suite"
+)
+
+func TestPastEpochs(t *testing.T) {
+	r := newRoom(t, Extensions{{ExtensionRequiredCapabilities, marshal(&RequiredCapabilities{})}}, "alice", "bob", "carol")
+	alice, bob, carol := r.clients[0], r.clients[1], r.clients[2]
+	encrypt := func(c *client, text string) *MLSMessage {
+		t.Helper()
+		m, err := c.group.Encrypt(rand.Reader, []byte(text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	late := encrypt(alice, "late")
+	later := encrypt(carol, "later")
+	tooLate := encrypt(alice, "too late")
+	// Alice gets a new signature key, the extensions change, carol leaves and
+	// somebody takes her leaf.
+	s, _ := suite.Lookup(testSuite)
+	signer, err := s.GenerateSigner(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice.leaf.Signer = signer
+	e := Extensions{{ExtensionRequiredCapabilities, marshal(&RequiredCapabilities{ProposalTypes: []ProposalType{ProposalSelfRemove}})}}
+	dave := newClient(t, "dave")
+	r.commit(alice, CommitOptions{Leaf: &alice.leaf, Proposals: []Proposal{
+		{Type: ProposalGroupContextExtensions, GroupContextExtensions: &GroupContextExtensions{e}},
+		remove(carol.group.OwnLeaf()), add(dave.keyPackage(t)),
+	}}, dave)
+	if !bytes.Equal(alice.group.Signer().Public(), signer.Public()) {
+		t.Error("alice has the old signature key")
+	}
+	for want, m := range map[string]*MLSMessage{"late": late, "later": later} {
+		got, err := bob.group.Decrypt(m)
+		if err != nil || string(got.Data) != want {
+			t.Errorf("%s: %v", want, err)
+		}
+		if _, err := bob.group.Decrypt(m); !errors.Is(err, ErrGenerationConsumed) {
+			t.Errorf("%s again: %v", want, err)
+		}
+	}
+	r.commit(bob, CommitOptions{})
+	r.commit(bob, CommitOptions{})
+	var epoch *EpochError
+	if _, err := bob.group.Decrypt(tooLate); !errors.As(err, &epoch) || epoch.Got != 1 || epoch.Want != 4 {
+		t.Errorf("too late: %v", err)
+	}
+	for key := range bob.store {
+		if len(key) == 9 && key[0] == keyPast && key[8] == 1 {
+			t.Error("an epoch that was dropped is still stored")
+		}
+		if key[0] == keyMessages && key[8] == 1 {
+			t.Error("message keys of an epoch that was dropped are still stored")
+		}
+	}
+}
+
+func TestProposalKinds(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob", "carol")
+	alice, bob, carol := r.clients[0], r.clients[1], r.clients[2]
+	psks := pskMap{"id": []byte("shared")}
+	for _, c := range r.clients {
+		c.config.PSKs = psks
+		c.group.public.cfg.PSKs = psks
+	}
+	nonce := bytes.Repeat([]byte{7}, 32)
+	// PSKs, by reference and by value: an external one, and one of a past epoch.
+	m, err := bob.group.Propose(rand.Reader, Proposal{Type: ProposalPSK, PreSharedKey: &PreSharedKey{PreSharedKeyID{Type: PSKExternal, PSKID: []byte("id"), PSKNonce: nonce}}}, SendOptions{WireFormat: WireFormatPrivateMessage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*client{alice, carol} {
+		if _, err := c.group.ReceiveProposal(wire(t, m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.restart()
+	hub := r.hub
+	staged, err := alice.group.Stage(rand.Reader, CommitOptions{AllPending: true, OmitPath: true, WireFormat: WireFormatPrivateMessage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.deliver(alice, staged.Message(), nil)
+	if err := alice.group.Merge(staged); err != nil {
+		t.Fatal(err)
+	}
+	if hub.Epoch() != 1 || bob.group.Epoch() != 2 {
+		t.Errorf("epochs %d, %d", hub.Epoch(), bob.group.Epoch())
+	}
+	// A hub that can't read what happened starts again.
+	info, err := alice.group.GroupInfo(rand.Reader, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.hub, err = NewPublicGroup(hub.cfg, wire(t, info), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.store = nil
+	r.check()
+
+	r.commit(bob, CommitOptions{Proposals: []Proposal{{Type: ProposalPSK, PreSharedKey: &PreSharedKey{PreSharedKeyID{
+		Type: PSKResumption, Usage: UsageApplication, PSKGroupID: bob.group.GroupID(), PSKEpoch: bob.group.Epoch() - 1, PSKNonce: nonce,
+	}}}}})
+	r.commit(bob, CommitOptions{Proposals: []Proposal{
+		{Type: ProposalAppDataUpdate, AppDataUpdate: &AppDataUpdate{0xf000, AppDataOpUpdate, []byte("a")}},
+		{Type: ProposalAppEphemeral, AppEphemeral: &AppEphemeral{0xf000, []byte("note")}},
+		{Type: ProposalAppDataUpdate, AppDataUpdate: &AppDataUpdate{0xf000, AppDataOpUpdate, []byte("b")}},
+		{Type: 0xf001, Custom: []byte("mine")},
+	}, OmitPath: true})
+	if data, _ := carol.group.Dictionary().Find(0xf000); string(data) != "ab" {
+		t.Errorf("component data %q", data)
+	}
+	m, err = carol.group.Propose(rand.Reader, Proposal{Type: ProposalAppDataUpdate, AppDataUpdate: &AppDataUpdate{0xf000, AppDataOpRemove, nil}}, SendOptions{})
+	r.propose(carol, m, err)
+	m, err = carol.group.Propose(rand.Reader, Proposal{Type: ProposalSelfRemove}, SendOptions{})
+	r.propose(carol, m, err)
+	if _, err := alice.group.Encrypt(rand.Reader, nil, nil); !errors.Is(err, ErrPending) {
+		t.Errorf("message before the commit: %v", err)
+	}
+	r.restart()
+	r.commit(bob, CommitOptions{AllPending: true})
+	if !carol.group.Removed() || r.hub.Tree().Members() != 2 {
+		t.Error("carol is still in")
+	}
+	if d, ok, _ := bob.group.Context().Extensions.AppDataDictionary(); !ok || len(d) != 0 {
+		t.Errorf("an emptied dictionary stays: %v, %v", d, ok)
+	}
+}
+
+// A member whose Update another one commits goes on with the new keys, also
+// after a restart.
+func TestOwnUpdate(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob", "carol")
+	alice, bob := r.clients[0], r.clients[1]
+	s, _ := suite.Lookup(testSuite)
+	signer, err := s.GenerateSigner(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.leaf.Signer = signer
+	m, err := bob.group.ProposeUpdate(rand.Reader, &bob.leaf, SendOptions{})
+	r.propose(bob, m, err)
+	r.restart()
+	var rule *RuleError
+	if _, err := bob.group.Stage(rand.Reader, CommitOptions{AllPending: true}); !errors.As(err, &rule) || rule.Rule != RuleCommitterUpdate {
+		t.Errorf("own Update: %v", err)
+	}
+	r.commit(alice, CommitOptions{AllPending: true})
+	if !bytes.Equal(bob.group.Signer().Public(), signer.Public()) {
+		t.Error("bob has the old signature key")
+	}
+	r.commit(bob, CommitOptions{})
+}
+
+func TestExternalProposals(t *testing.T) {
+	s, _ := suite.Lookup(testSuite)
+	hubKey, err := s.GenerateSigner(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	senders := ExternalSenders{{hubKey.Public(), BasicCredential([]byte("hub"))}}
+	r := newRoom(t, Extensions{{ExtensionExternalSenders, marshal(&senders)}}, "alice", "bob", "carol")
+	alice, carol := r.clients[0], r.clients[2]
+
+	m, err := r.hub.ProposeExternal(rand.Reader, hubKey, remove(carol.group.OwnLeaf()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.clients {
+		if _, err := c.group.ReceiveProposal(wire(t, m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dave := newClient(t, "dave")
+	m, err = SignExternalProposal(rand.Reader, dave.leaf.Signer, r.hub.Context(), Sender{Type: SenderNewMemberProposal}, add(dave.keyPackage(t)), nil)
+	r.propose(nil, m, err)
+	r.commit(alice, CommitOptions{AllPending: true}, dave)
+	if !carol.group.Removed() {
+		t.Error("carol is still in")
+	}
+
+	var rule *RuleError
+	if _, err := r.hub.ProposeExternal(rand.Reader, hubKey, Proposal{Type: ProposalSelfRemove}, nil); !errors.As(err, &rule) || rule.Rule != RuleProposalSender {
+		t.Errorf("SelfRemove from outside: %v", err)
+	}
+	if _, err := r.hub.ProposeExternal(rand.Reader, dave.leaf.Signer, remove(0), nil); !errors.As(err, &rule) || rule.Rule != RuleProposalSender {
+		t.Errorf("unknown key: %v", err)
+	}
+	forged, err := SignExternalProposal(rand.Reader, dave.leaf.Signer, r.hub.Context(), Sender{Type: SenderExternal}, remove(0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alice.group.ReceiveProposal(forged); !errors.Is(err, suite.ErrSignature) {
+		t.Errorf("forged: %v", err)
+	}
+}
+
+func TestSemiPrivate(t *testing.T) {
+	s, _ := suite.Lookup(testSuite)
+	key, err := s.GenerateKeyPair(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	receivers := ExternalReceivers{{key.Public(), BasicCredential([]byte("hub"))}}
+	formats := marshal(&WireFormats{[]WireFormat{WireFormatSemiPrivateMessage}})
+	semi := func(c *client) { c.leaf.Extensions = Extensions{{ExtensionSupportedWireFormats, formats}} }
+	alice, bob := newClient(t, "alice"), newClient(t, "bob")
+	semi(alice)
+	semi(bob)
+	alice.create(t, Extensions{{ExtensionExternalReceivers, marshal(&receivers)}, {ExtensionRequiredWireFormats, formats}})
+	info, err := alice.group.GroupInfo(rand.Reader, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &room{t: t, clients: []*client{alice}}
+	cfg := alice.config
+	cfg.Receiver = &Receiver{receivers[0], key}
+	if r.hub, err = NewPublicGroup(cfg, info, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.commit(alice, CommitOptions{Proposals: []Proposal{add(bob.keyPackage(t))}, WireFormat: WireFormatSemiPrivateMessage}, bob)
+	m, err := alice.group.ProposeUpdate(rand.Reader, nil, SendOptions{WireFormat: WireFormatSemiPrivateMessage})
+	r.propose(alice, m, err)
+	r.commit(bob, CommitOptions{AllPending: true, WireFormat: WireFormatSemiPrivateMessage})
+	carol := newClient(t, "carol")
+	var rule *RuleError
+	if _, err := alice.group.Stage(rand.Reader, CommitOptions{Proposals: []Proposal{add(carol.keyPackage(t))}}); !errors.As(err, &rule) || rule.Rule != RuleWireFormat {
+		t.Errorf("a member without the wire format: %v", err)
+	}
+}
