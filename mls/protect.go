@@ -91,7 +91,9 @@ func framedContentTBS(w WireFormat, f *FramedContent, groupContext []byte) (tbs,
 	tbs = make([]byte, 4, size)
 	binary.BigEndian.PutUint16(tbs, uint16(MLS10))
 	binary.BigEndian.PutUint16(tbs[2:], uint16(w))
-	if tbs, err = f.appendTo(tbs); err != nil {
+	if f.raw == nil && f.ContentType == ContentApplication && f.Sender.Type == SenderMember {
+		tbs = appendOpaque(f.appendMemberHead(tbs), f.ApplicationData)
+	} else if tbs, err = f.appendTo(tbs); err != nil {
 		return nil, nil, err
 	}
 	end := len(tbs)
@@ -429,19 +431,23 @@ func authSize(t ContentType, a *FramedContentAuthData) int {
 	return n
 }
 
+// appendMemberHead appends a member's FramedContent up to its body. It is written by hand since every message needs it.
+func (f *FramedContent) appendMemberHead(dst []byte) []byte {
+	dst = appendOpaque(dst, f.GroupID)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(f.Epoch))
+	dst = append(dst, byte(SenderMember))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(f.Sender.LeafIndex))
+	dst = appendOpaque(dst, f.AuthenticatedData)
+	return append(dst, byte(f.ContentType))
+}
+
 // setBody gives a decrypted content the octets that it would have in the clear, with the body as it arrived, and returns
 // its FramedContentTBS.
 func (f *FramedContent) setBody(w WireFormat, body, groupContext []byte) (tbs []byte) {
 	b := make([]byte, 4, 48+len(f.GroupID)+len(f.AuthenticatedData)+len(body)+len(groupContext))
 	binary.BigEndian.PutUint16(b, uint16(MLS10))
 	binary.BigEndian.PutUint16(b[2:], uint16(w))
-	b = appendOpaque(b, f.GroupID)
-	b = binary.BigEndian.AppendUint64(b, uint64(f.Epoch))
-	b = append(b, byte(SenderMember))
-	b = binary.BigEndian.AppendUint32(b, uint32(f.Sender.LeafIndex))
-	b = appendOpaque(b, f.AuthenticatedData)
-	b = append(b, byte(f.ContentType))
-	b = append(b, body...)
+	b = append(f.appendMemberHead(b), body...)
 	f.raw = b[4:len(b):len(b)]
 	return append(b, groupContext...)
 }

@@ -342,6 +342,18 @@ func TestForgeryCostsNoKey(t *testing.T) {
 	}
 }
 
+// The hand-written encoding of an application message's content is that of its codec.
+func TestApplicationContentEncoding(t *testing.T) {
+	p := newPair(t, 1)
+	for _, n := range []int{0, 1, 63, 64, 20000} {
+		f := p.content(ContentApplication)
+		f.ApplicationData, f.AuthenticatedData, f.Sender.LeafIndex = make([]byte, n), make([]byte, n), 0x01020304
+		a := p.sign(t, WireFormatPrivateMessage, f)
+		f.raw = nil
+		checkBytes(t, "content", a.Content.raw, marshal(&f))
+	}
+}
+
 func TestPadding(t *testing.T) {
 	p := newPair(t, 1)
 	s := p.suite

@@ -108,14 +108,12 @@ func (k *PrivateKey) LogValue() slog.Value { return slog.StringValue(k.String())
 // SealWithLabel is EncryptWithLabel of RFC 9420 §5.1.3. The label goes without
 // its "MLS 1.0 ". The error is [ErrKey] if pub isn't a key of the suite.
 func (s Suite) SealWithLabel(pub []byte, label string, context, plaintext []byte) (kemOutput, ciphertext []byte, err error) {
-	var buf [stackMessage]byte
-	return s.p.kem.seal(s.p, pub, appendLabelled(buf[:0], label, context), plaintext)
+	return s.p.kem.seal(s.p, pub, labelled(label, context), plaintext)
 }
 
 // OpenWithLabel is DecryptWithLabel of RFC 9420 §5.1.3; the error is [ErrOpen].
 func (k *PrivateKey) OpenWithLabel(label string, context, kemOutput, ciphertext []byte) ([]byte, error) {
-	var buf [stackMessage]byte
-	return k.key.open(k.p, appendLabelled(buf[:0], label, context), kemOutput, ciphertext)
+	return k.key.open(k.p, labelled(label, context), kemOutput, ciphertext)
 }
 
 // SendExport sets an HPKE context up to pub with this info and exports length

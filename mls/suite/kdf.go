@@ -268,9 +268,10 @@ func appendLabel(dst []byte, label string) []byte {
 	return append(dst, label...)
 }
 
-// appendLabelled writes the label, then content as a vector: the shape that
-// SignContent and EncryptContext share (RFC 9420 §5.1.2, §5.1.3).
-func appendLabelled(dst []byte, label string, content []byte) []byte {
+// labelled returns the label, then content as a vector: the shape that SignContent
+// and EncryptContext share (RFC 9420 §5.1.2, §5.1.3).
+func labelled(label string, content []byte) []byte {
+	dst := make([]byte, 0, 4+len(labelPrefix)+len(label)+4+len(content))
 	dst = appendLabel(dst, label)
 	dst = appendVarint(dst, len(content))
 	return append(dst, content...)

@@ -16,9 +16,6 @@ import (
 // ErrSignature: a signature isn't valid for this key, label and content.
 var ErrSignature = errors.New("mls/suite: signature is not valid")
 
-// signStack is the longest SignContent that is put together on the stack.
-const signStack = 1024
-
 // signatureScheme parses keys of one algorithm. Keys are the octets that go on
 // the wire; private ones the seed (EdDSA, ML-DSA) or the scalar (ECDSA).
 type signatureScheme interface {
@@ -90,8 +87,7 @@ func (k *Signer) LogValue() slog.Value { return slog.StringValue(k.String()) }
 // SignWithLabel is SignWithLabel of RFC 9420 §5.1.2. The label goes without its
 // "MLS 1.0 ". EdDSA takes nothing from rand.
 func (k *Signer) SignWithLabel(rand io.Reader, label string, content []byte) ([]byte, error) {
-	var buf [signStack]byte
-	return k.key.sign(rand, appendLabelled(buf[:0], label, content))
+	return k.key.sign(rand, labelled(label, content))
 }
 
 // Verifier is a signature public key, parsed. It is immutable and safe for
@@ -121,8 +117,7 @@ func (k *Verifier) Public() []byte { return k.public }
 // VerifyWithLabel is VerifyWithLabel of RFC 9420 §5.1.2. It returns
 // [ErrSignature] if the signature isn't valid.
 func (k *Verifier) VerifyWithLabel(label string, content, signature []byte) error {
-	var buf [signStack]byte
-	if !k.key.verify(appendLabelled(buf[:0], label, content), signature) {
+	if !k.key.verify(labelled(label, content), signature) {
 		return ErrSignature
 	}
 	return nil
@@ -136,8 +131,7 @@ func (s Suite) VerifyWithLabel(public []byte, label string, content, signature [
 	if err != nil {
 		return ErrKey
 	}
-	var buf [signStack]byte
-	if !key.verify(appendLabelled(buf[:0], label, content), signature) {
+	if !key.verify(labelled(label, content), signature) {
 		return ErrSignature
 	}
 	return nil
