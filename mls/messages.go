@@ -240,7 +240,7 @@ func (g *Group) ReceiveProposal(m *MLSMessage) (*ResolvedProposal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mls: message signature: %w", err)
 	}
-	return g.public.cacheProposal(&c.AuthenticatedContent, nil)
+	return g.public.cacheProposal(c.AuthenticatedContent, nil)
 }
 
 // openHandshake takes the protection off a proposal or commit of the current

@@ -335,22 +335,22 @@ func (v *verifiableContent) newMemberKey() []byte {
 
 // A verifiedContent is a content whose signature, and membership_tag or encryption, was verified.
 type verifiedContent struct {
-	AuthenticatedContent
+	*AuthenticatedContent
 	Generation uint32 // of an encrypted message, else 0
 }
 
 // verify checks the signature with the sender's key and consumes the message's key. The error is suite.ErrKey,
 // suite.ErrSignature or ErrGenerationConsumed; after an error the message can be tried again.
-func (v *verifiableContent) verify(signatureKey []byte) (*verifiedContent, error) {
+func (v *verifiableContent) verify(signatureKey []byte) (verifiedContent, error) {
 	if err := v.suite.VerifyWithLabel(signatureKey, "FramedContentTBS", v.tbs, v.auth.Auth.Signature); err != nil {
-		return nil, err
+		return verifiedContent{}, err
 	}
 	if v.tree != nil {
 		if err := v.tree.consume(&v.key); err != nil {
-			return nil, err
+			return verifiedContent{}, err
 		}
 	}
-	return &verifiedContent{v.auth, v.key.generation}, nil
+	return verifiedContent{&v.auth, v.key.generation}, nil
 }
 
 // checkPlace refuses a message of another group or epoch.

@@ -181,7 +181,7 @@ func (s *state) verifyContent(v *verifiableContent) (*AuthenticatedContent, erro
 	if err != nil {
 		return nil, fmt.Errorf("mls: message signature: %w", err)
 	}
-	return &c.AuthenticatedContent, nil
+	return c.AuthenticatedContent, nil
 }
 
 // cacheProposal judges an authentic proposal and keeps it.

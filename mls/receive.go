@@ -29,7 +29,7 @@ func (g *Group) StageReceived(m *MLSMessage) (*StagedCommit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mls: message signature: %w", err)
 	}
-	a := &verified.AuthenticatedContent
+	a := verified.AuthenticatedContent
 
 	// Verify the proposals and the path, and apply them to a fork of the tree.
 	t, err := g.public.transition(a)

@@ -303,17 +303,23 @@ func (f *foundKey) keep(k messageKey, limits RatchetLimits) {
 
 // consume deletes a key that find returned, and everything it was derived from.
 func (t *secretTree) consume(f *foundKey) error {
+	if err := t.remove(*f); err != nil {
+		return err
+	}
+	f.messageKey, f.after = messageKey{}, ratchet{}
+	return nil
+}
+
+func (t *secretTree) remove(f foundKey) error {
 	r, err := t.get(f.id)
 	if err != nil {
 		return err
 	}
 	if r.next != f.start && uint64(f.generation) >= f.start {
 		// Another message moved the ratchet since; this one's key lies somewhere else now.
-		g, err := t.find(f.id, f.generation)
-		if err != nil {
+		if f, err = t.find(f.id, f.generation); err != nil {
 			return err
 		}
-		f = &g
 	}
 	if uint64(f.generation) < r.next {
 		if _, ok := r.skipped[f.generation]; !ok {
