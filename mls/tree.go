@@ -23,6 +23,7 @@ type RatchetTree struct {
 	depth int       // the tree has 2^depth leaves
 	edit  *edit     // owner of the nodes that may be changed in place, nil before the first change
 	index *treeIndex
+	fresh bool // it was decoded or loaded, and no hash is known
 }
 
 // A treeNode is one node with what is known of its subtree. Where a whole subtree is blank there is no treeNode.
@@ -360,25 +361,29 @@ func (t *RatchetTree) dropLeaf(n *treeNode, level int, i LeafIndex) *treeNode {
 	return n
 }
 
-// blankPath blanks the direct path of leaf i, which is inside of the tree.
-func (t *RatchetTree) blankPath(i LeafIndex) {
-	e := t.writable()
+// ownPath makes the direct path of leaf i, which is inside of the tree, one that t may change, and returns its nodes by
+// level; there is none at level 0.
+func (t *RatchetTree) ownPath(i LeafIndex) [maxTreeDepth + 1]*treeNode {
+	var path [maxTreeDepth + 1]*treeNode
 	p := &t.root
 	for level := t.depth; level > 0; level-- {
-		if *p == nil {
-			return
-		}
-		x := t.own(p)
-		if x.parent != nil {
-			t.keys().removeParent(e, i.ancestor(level), x.parent)
+		path[level] = t.own(p)
+		p = path[level].child(level, i)
+	}
+	return path
+}
+
+// blankPath blanks the direct path of leaf i, which is inside of the tree, and returns it like ownPath. A leaf must be set
+// below it or dropped next.
+func (t *RatchetTree) blankPath(i LeafIndex) [maxTreeDepth + 1]*treeNode {
+	path := t.ownPath(i)
+	for level := 1; level <= t.depth; level++ {
+		if x := path[level]; x.parent != nil {
+			t.keys().removeParent(t.writable(), i.ancestor(level), x.parent)
 			x.parent = nil
 		}
-		if i>>(level-1)&1 == 0 {
-			p = &x.left
-		} else {
-			p = &x.right
-		}
 	}
+	return path
 }
 
 // setLeaf puts l at leaf i, blank or not, which is inside of the tree. The keys were checked before.
@@ -399,22 +404,6 @@ func (t *RatchetTree) setLeaf(i LeafIndex, l *treeLeaf) {
 		t.keys().removeLeaf(e, i, old)
 	}
 	t.keys().addLeaf(e, i, l)
-}
-
-// setParent puts p at x, whose subtree has a non-blank leaf.
-func (t *RatchetTree) setParent(x NodeIndex, parent *treeParent) {
-	e := t.writable()
-	i, level := x.firstLeaf(), x.Level()
-	p := &t.root
-	for l := t.depth; l > level; l-- {
-		p = t.own(p).child(l, i)
-	}
-	n := t.own(p)
-	if n.parent != nil {
-		t.keys().removeParent(e, x, n.parent)
-	}
-	n.parent = parent
-	t.keys().addParent(e, x, parent)
 }
 
 // Resolution returns the non-blank nodes that together cover all non-blank descendants of x, x included (RFC 9420 §4.1.1).

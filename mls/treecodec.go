@@ -25,7 +25,7 @@ func ParseRatchetTree(s suite.Suite, b []byte) (*RatchetTree, error) {
 	if err := tlspl.UnmarshalAlias(c.buf, &c); err != nil {
 		return nil, err
 	}
-	t := &RatchetTree{suite: s, depth: treeDepth(uint32(c.width/2 + 1)), index: newTreeIndex()}
+	t := &RatchetTree{suite: s, depth: treeDepth(uint32(c.width/2 + 1)), index: newTreeIndex(), fresh: true}
 	t.index.built = false
 	t.root = c.build(t.depth, t.Root(), t.writable())
 	return t, nil
@@ -225,7 +225,7 @@ func deltaNode(now, old *treeNode, x NodeIndex, emit func(NodeIndex, []byte)) {
 // out. It keeps the values. Leaves are decoded when they are first looked at; the error is a *[tlspl.SyntaxError] or a
 // *[TreeError] for a value that Delta never gave.
 func LoadRatchetTree(s suite.Suite, nodes iter.Seq2[NodeIndex, []byte]) (*RatchetTree, error) {
-	t := &RatchetTree{suite: s, index: newTreeIndex()}
+	t := &RatchetTree{suite: s, index: newTreeIndex(), fresh: true}
 	t.index.built = false
 	for x, value := range nodes {
 		last := x.lastLeaf()

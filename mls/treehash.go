@@ -141,8 +141,11 @@ func (h *treeHasher) at(n *treeNode, x NodeIndex) []byte {
 // between the changed places and the root are computed again.
 func (t *RatchetTree) TreeHash() []byte {
 	h := treeHasher{suite: t.suite}
-	if t.root != nil && t.root.hash == nil && t.Members() >= parallelHashes {
-		t.hashParallel()
+	if t.fresh {
+		t.fresh = false
+		if t.Members() >= parallelHashes {
+			t.hashParallel()
+		}
 	}
 	return h.at(t.root, t.Root())
 }

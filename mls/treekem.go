@@ -102,7 +102,7 @@ func (t *RatchetTree) NewPath(rand io.Reader, sender LeafIndex, leaf LeafNode, g
 // returns the parent hash of the leaf (RFC 9420 §7.5, §7.9). It looks at the path and the hashes of the copath only: nodes
 // with new keys have no unmerged leaves, so the original sibling tree hashes are those of the tree.
 func (t *RatchetTree) replacePath(i LeafIndex, steps []pathStep, keys [][]byte) []byte {
-	t.blankPath(i)
+	path := t.blankPath(i)
 	h := treeHasher{suite: t.suite}
 	e := t.writable()
 	parentHash := []byte{}
@@ -111,7 +111,8 @@ func (t *RatchetTree) replacePath(i LeafIndex, steps []pathStep, keys [][]byte) 
 		p.EncryptionKey = bytes.Clone(keys[k])
 		p.ParentHash = parentHash
 		parentHash = h.parentHash(p.EncryptionKey, parentHash, h.node(step.sibling, step.copath))
-		t.setParent(step.node, p)
+		path[step.node.Level()].parent = p
+		t.keys().addParent(e, step.node, p)
 	}
 	return parentHash
 }
