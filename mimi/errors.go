@@ -122,7 +122,7 @@ func ErrorFromStatus(status int, retryAfter time.Duration, reason string) error 
 		return nil
 	}
 	for r := range refusals {
-		if refusals[r].status == status {
+		if r > 0 && refusals[r].status == status {
 			return &RefusedError{Refusal: Refusal(r), Reason: reason, RetryAfter: retryAfter}
 		}
 	}

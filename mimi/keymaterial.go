@@ -46,6 +46,9 @@ func (r *KeyMaterialRequest) codeTBS(c *tlspl.Codec) {
 		r.Protocol = MLS10
 	}
 	tlspl.Uint8(c, &r.Protocol)
+	if r.Protocol == 0 { // reserved
+		c.Fail(ErrProtocol)
+	}
 	c.Field("requestingUser")
 	r.RequestingUser.Code(c)
 	c.Field("targetUser")

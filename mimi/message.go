@@ -15,6 +15,9 @@ type Protocol uint8
 // MLS10 is MLS as of RFC 9420, the only Protocol.
 const MLS10 Protocol = 1
 
+// String returns the draft's word.
+func (p Protocol) String() string { return enumName(p, "reserved", "mls10") }
+
 // ErrProtocol is the error of a request or response for a protocol other than
 // MLS 1.0. Decision 9
 var ErrProtocol = fmt.Errorf("mimi: protocol is not mls10: %w", tlspl.ErrValue)
