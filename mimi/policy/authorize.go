@@ -165,6 +165,9 @@ func (j *judge) as(role RoleIndex) *Denial {
 		if j.c.User == j.a.URI {
 			return j.deny(OnlyForOthers, role)
 		}
+		if c.To == NoRole {
+			return j.deny(NotOnParticipantList, role)
+		}
 		if j.fixed() {
 			// room policy §5: clients of existing participants can be added, though no role may have canAddParticipant.
 			return j.capability(role, mimi.CanAddOwnClient)

@@ -1,0 +1,433 @@
+package room
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/policy"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/mls/suite"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// HubConfig is what a hub needs for each of its rooms. It is not stored.
+type HubConfig struct {
+	Verifier Verifier
+	// Signer has the key of the hub's entry in the external senders. Without one the hub proposes nothing.
+	Signer *suite.Signer
+}
+
+// A Hub is a room at the provider that hosts it: its state in the present epoch, and the proposals that it has accepted and
+// that no Commit covers yet. It is a state machine without inputs or outputs of its own: Update, Submit and Propose leave it
+// as it is and return a Next, which says what to store and what to send. Once that is on disk, Merge makes the Hub the next
+// one. It is not safe for concurrent use.
+type Hub struct {
+	cfg     HubConfig
+	public  *mls.PublicGroup
+	rules   *Rules
+	info    *mls.GroupInfo
+	pending []mimi.PendingProposal
+	plan    *plan // of the pending proposals; nil if there are none
+	last    mimi.Millis
+	closed  bool
+	version uint64
+}
+
+// NewHub starts a room from the first GroupInfo and ratchet tree that its creator's client sends. It checks all that makes a
+// group the group of the room (Decisions 30, 31, 37): errors are a *StateError, a *policy.PolicyError, a *MembershipError or
+// come from mls. The Next is the one to store; nothing is sent.
+func NewHub(cfg HubConfig, room mimi.RoomURI, creator mimi.UserURI, info *mls.GroupInfo, tree []byte, now mimi.Millis) (*Hub, *Next, error) {
+	h := &Hub{cfg: cfg, rules: NewRules(cfg.Verifier), last: now}
+	if err := checkGroupInfo(info); err != nil {
+		return nil, nil, err
+	}
+	public, err := mls.NewPublicGroup(mls.Config{Rules: h.rules}, info, tree)
+	if err != nil {
+		return nil, nil, err
+	}
+	view, err := NewView(public.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := view.Check(cfg.Verifier, room); err != nil {
+		return nil, nil, err
+	}
+	if h.rules.room, err = newSnapshot(cfg.Verifier, view, public.Tree()); err != nil {
+		return nil, nil, err
+	}
+	if err := h.rules.room.checkMembership(); err != nil {
+		return nil, nil, err
+	}
+	// The creator's client may hold the first epoch alone: adding others is judged like any other change.
+	for user := range h.rules.room.leaves.table.of {
+		if user != creator {
+			return nil, nil, &StateError{Err: fmt.Errorf("%s is in the group, which %s created", user, creator)}
+		}
+	}
+	h.public, h.info = public, info
+	n := h.begin(now)
+	n.Accepted, n.accepted, n.first = now, now, true
+	n.public = public.Clone()
+	return h, n, nil
+}
+
+// checkGroupInfo: a GroupInfo at the hub has external_pub and no ratchet_tree. Decisions 27, 28
+func checkGroupInfo(info *mls.GroupInfo) error {
+	if _, ok := info.Extensions.Find(mls.ExtensionRatchetTree); ok {
+		return errors.New("room: the GroupInfo has a ratchet_tree extension")
+	}
+	if _, ok := info.Extensions.Find(mls.ExtensionExternalPub); !ok {
+		return errors.New("room: the GroupInfo has no external_pub extension")
+	}
+	return nil
+}
+
+// View returns the room as of the last Commit.
+func (h *Hub) View() *View { return h.rules.room.view }
+
+// State returns what policy is judged by in the present epoch.
+func (h *Hub) State() policy.State { return h.rules.room }
+
+// Epoch returns the present epoch.
+func (h *Hub) Epoch() mls.Epoch { return h.public.Epoch() }
+
+// GroupInfo returns the GroupInfo of the present epoch. It must not be changed.
+func (h *Hub) GroupInfo() *mls.GroupInfo { return h.info }
+
+// Tree returns the whole ratchet tree, as a client that joins needs it.
+func (h *Hub) Tree() mls.RatchetTreeOption {
+	return mls.RatchetTreeOption{Representation: mls.RatchetTreeFull, RatchetTree: h.public.Tree().Bytes()}
+}
+
+// Pending returns the proposals that were accepted in this epoch and that no Commit covers yet, in the order of acceptance.
+func (h *Hub) Pending() []mimi.PendingProposal { return h.pending }
+
+// Providers returns the providers that have a client in the group, sorted.
+func (h *Hub) Providers() []mimi.ProviderDomain { return h.rules.room.leaves.domains() }
+
+// Clients returns how many clients a user has in the group.
+func (h *Hub) Clients(user mimi.UserURI) int { return len(h.rules.room.leaves.by(user)) }
+
+// LastAccepted returns the time of the last event that the hub accepted.
+func (h *Hub) LastAccepted() mimi.Millis { return h.last }
+
+// Closed reports whether the MLS group has ended with a ReInit.
+func (h *Hub) Closed() bool { return h.closed }
+
+// Effective returns the role of a user as if the pending proposals were committed already. It is used only to restrict:
+// whoever is about to lose its role may speak no more (Decision 36).
+func (h *Hub) Effective(user mimi.UserURI) policy.RoleIndex {
+	role, _ := h.rules.room.RoleOf(user.Identifier())
+	if h.plan != nil {
+		if i, ok := h.plan.at[user.Identifier()]; ok {
+			return h.plan.users[i].to
+		}
+	}
+	return role
+}
+
+// restricted reports whether pending proposals take away a user's place in the group.
+func (h *Hub) restricted(user mimi.UserURI) bool {
+	role := h.Effective(user)
+	return role == policy.NoRole || !h.rules.room.view.roles.MayBeActive(role)
+}
+
+// A Next is what the hub becomes, and what it sends, by accepting something.
+type Next struct {
+	// Accepted is the hub's time of acceptance: strictly increasing in a room (Decision 39).
+	Accepted mimi.Millis
+	// Epoch is the epoch after it.
+	Epoch mls.Epoch
+	// Events are what to send to which providers, in this order.
+	Events []Event
+	// Commit says that the epoch has changed.
+	Commit bool
+	// Joined is how a user came in alone by this Commit, if one did. A CodeJoin is the caller's to check: that the user was
+	// given the GroupInfo for a valid join code, and has that code's role (Decisions 66, 102).
+	Joined     policy.JoinMethod
+	JoinedUser mimi.UserURI
+	JoinedRole policy.RoleIndex
+	// JoinedKey is the signature key of the client that joined by an external commit.
+	JoinedKey []byte
+	// Listed and Unlisted are the users whom the Commit puts on the participant list, and takes off it or bans. Those who
+	// leave a room leave those that depend on it (room policy §5).
+	Listed, Unlisted []mimi.UserURI
+	// KeyPackages are the references of the KeyPackages that the Commit adds.
+	KeyPackages []mls.KeyPackageRef
+	// ReInit ends the group.
+	ReInit *mls.ReInit
+
+	version  uint64
+	accepted mimi.Millis
+	public   *mls.PublicGroup
+	info     *mls.GroupInfo
+	room     *snapshot
+	pending  []mimi.PendingProposal
+	plan     *plan
+	before   int // how many pending proposals there were
+	keep     int // how many of them stay
+	first    bool
+}
+
+// An Event is one thing to send: a FanoutMessage for each of the providers (MIMI protocol §5.5).
+type Event struct {
+	Message   mimi.FanoutMessage
+	Providers []mimi.ProviderDomain
+}
+
+// Response returns what the hub answers to an update that it accepts.
+func (n *Next) Response() *mimi.UpdateRoomResponse {
+	return &mimi.UpdateRoomResponse{ResponseCode: mimi.UpdateSuccess, AcceptedTimestamp: n.Accepted}
+}
+
+// ErrStale says that the Hub has moved on since the Next was made.
+var ErrStale = errors.New("room: the hub has moved on")
+
+// ErrClosed says that the group has ended.
+var ErrClosed = errors.New("room: the group has ended by a ReInit")
+
+// begin makes a Next that changes nothing but the time.
+func (h *Hub) begin(now mimi.Millis) *Next {
+	accepted := max(now, h.last+1)
+	return &Next{Accepted: accepted, accepted: accepted, Epoch: h.Epoch(), version: h.version, public: h.public, info: h.info, room: h.rules.room,
+		pending: h.pending, plan: h.plan, before: len(h.pending), keep: len(h.pending)}
+}
+
+// Merge makes the Hub the next one, after what Records gave was stored. It gives ErrStale if another Next was merged since.
+func (h *Hub) Merge(n *Next) error {
+	if n.version != h.version {
+		return ErrStale
+	}
+	h.version++
+	h.last = n.accepted
+	h.public, h.info, h.pending, h.plan = n.public, n.info, n.pending, n.plan
+	if n.room != h.rules.room {
+		n.room.leaves.settle()
+		h.rules.room = n.room
+	}
+	h.closed = h.closed || n.ReInit != nil
+	return nil
+}
+
+// UpdateInput is an update that a provider sends (MIMI protocol §5.3).
+type UpdateInput struct {
+	// From is the provider that sends it, as its certificate says.
+	From   mimi.ProviderDomain
+	Bundle *mimi.HandshakeBundle
+	Now    mimi.Millis
+	// Rand is read to sign proposals of the hub.
+	Rand io.Reader
+	// Parent is the parent room of a parent-dependent one, to which participants must belong. It is not looked at if nobody
+	// is added.
+	Parent *View
+}
+
+// Update judges a Commit or a bundle of proposals. Errors are a *Refusal, or say that the bundle does not hold what it must
+// (then nothing can be answered but that it is malformed).
+func (h *Hub) Update(in UpdateInput) (*Next, error) {
+	if h.closed {
+		return nil, notAllowed(ErrClosed.Error(), ErrClosed)
+	}
+	if in.Bundle.Commit() {
+		return h.commit(in)
+	}
+	return h.proposals(in)
+}
+
+// handshake returns the PublicMessage that a handshake message is; SemiPrivateMessages are off (Decision 120).
+func handshake(m *mimi.Message) (*mls.PublicMessage, error) {
+	if m.WireFormat != mls.WireFormatPublicMessage || m.PublicMessage == nil {
+		return nil, notAllowed("handshake messages must be PublicMessages", nil)
+	}
+	return m.PublicMessage, nil
+}
+
+// sender checks that a provider may pass on a message of this sender: its own users' (Decision 6), and returns the user.
+func (h *Hub) sender(from mimi.ProviderDomain, m *mls.PublicMessage) (mimi.UserURI, error) {
+	var user mimi.UserURI
+	switch c := &m.Content; c.Sender.Type {
+	case mls.SenderMember:
+		var ok bool
+		if user, ok = h.rules.room.leaves.owner(c.Sender.LeafIndex); !ok {
+			return "", notAllowed("the sender is not a member", ErrUnknownSender)
+		}
+	case mls.SenderNewMemberProposal, mls.SenderNewMemberCommit:
+		var leaf *mls.LeafNode
+		switch {
+		case c.ContentType == mls.ContentCommit && c.Commit.Path != nil:
+			leaf = &c.Commit.Path.LeafNode
+		case c.ContentType == mls.ContentProposal && c.Proposal.Type == mls.ProposalAdd:
+			leaf = &c.Proposal.Add.KeyPackage.LeafNode
+		default:
+			return "", notAllowed("the sender is not known", ErrUnknownSender)
+		}
+		who, err := h.cfg.Verifier.Identify(&leaf.Credential)
+		if err != nil {
+			return "", notAllowed(err.Error(), err)
+		}
+		user = who.User
+	default:
+		return "", notAllowed("only the hub itself sends as external sender", ErrUnknownSender)
+	}
+	if user.Host() != from {
+		return "", notAllowed(fmt.Sprintf("%s may not act for %s", from, user), ErrUnknownSender)
+	}
+	return user, nil
+}
+
+// proposals takes a bundle of proposals: all, or none.
+func (h *Hub) proposals(in UpdateInput) (*Next, error) {
+	messages := append([]mimi.Message{in.Bundle.ProposalOrCommit}, in.Bundle.MoreProposals...)
+	for i := range messages {
+		m, err := handshake(&messages[i])
+		if err != nil {
+			return nil, err
+		}
+		user, err := h.sender(in.From, m)
+		if err != nil {
+			return nil, err
+		}
+		// MIMI protocol §5.3: nothing but Remove and SelfRemove from whoever is removed or banned.
+		t := m.Content.Proposal.Type
+		if h.restricted(user) && m.Content.Sender.Type == mls.SenderMember && t != mls.ProposalRemove && t != mls.ProposalSelfRemove {
+			return nil, notAllowed(PendingDescription, nil)
+		}
+	}
+	return h.accept(in.Now, messages, in.Parent)
+}
+
+// accept adds proposals to those that are pending, if all of them together could be committed (Decision 34).
+func (h *Hub) accept(now mimi.Millis, messages []mimi.Message, parent *View) (*Next, error) {
+	n := h.begin(now)
+	n.public = h.public.Clone()
+	for i := range messages {
+		if _, err := n.public.ReceiveProposal(&messages[i].MLSMessage); err != nil {
+			return nil, refuse(h.Epoch(), err)
+		}
+	}
+	if len(n.public.Pending()) != len(h.pending)+len(messages) {
+		return nil, notAllowed("the proposal is pending already", nil)
+	}
+	p, err := h.union(n.public.Pending())
+	if err != nil {
+		return nil, refuse(h.Epoch(), err)
+	}
+	if err := h.parent(p, parent); err != nil {
+		return nil, err
+	}
+	n.plan = p
+	n.pending = slices.Clone(h.pending)
+	for i := range messages {
+		n.pending = append(n.pending, mimi.PendingProposal{Proposal: messages[i], HubAcceptedTime: n.Accepted})
+	}
+	n.Events = []Event{{
+		Message:   mimi.FanoutMessage{Timestamp: n.Accepted, Message: messages[0], MoreProposals: messages[1:]},
+		Providers: h.Providers(),
+	}}
+	return n, nil
+}
+
+// union judges all pending proposals as if one Commit covered them.
+func (h *Hub) union(items []mls.ResolvedProposal) (*plan, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
+	if err := combinable(h.public.Tree(), items); err != nil {
+		return nil, err
+	}
+	s := h.rules.room
+	list, err := readParticipants(s.view, items)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(s, h.cfg.Verifier, items, list, nil)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.judge()
+}
+
+// combinable is RFC 9420 §12.2 as far as it speaks of several proposals, for those that wait for a Commit.
+func combinable(tree *mls.RatchetTree, items []mls.ResolvedProposal) error {
+	leaves := make(map[mls.LeafIndex]bool)
+	keys := make(map[string]bool)
+	context := false
+	for i := range items {
+		item := &items[i]
+		bad := func(text string) error { return &ProposalError{i, item.Ref, errors.New("room: " + text)} }
+		leaf, about := mls.LeafIndex(0), false
+		switch item.Type {
+		case mls.ProposalRemove:
+			leaf, about = item.Remove.Removed, true
+		case mls.ProposalSelfRemove, mls.ProposalUpdate:
+			leaf, about = item.Sender.LeafIndex, true
+		case mls.ProposalAdd:
+			key := string(item.Add.KeyPackage.LeafNode.SignatureKey)
+			if _, in := tree.FindSignatureKey([]byte(key)); in || keys[key] {
+				return bad("the client is in the group, or added by another pending proposal")
+			}
+			keys[key] = true
+		case mls.ProposalReInit:
+			if len(items) > 1 {
+				return bad("a ReInit can't be committed with other proposals")
+			}
+		case mls.ProposalGroupContextExtensions:
+			if context {
+				return bad("another GroupContextExtensions is pending")
+			}
+			context = true
+		}
+		if about && leaves[leaf] {
+			return bad(fmt.Sprintf("another pending proposal removes or updates leaf %d", leaf))
+		}
+		if about {
+			leaves[leaf] = true
+		}
+	}
+	return nil
+}
+
+// parent: the participants of a parent-dependent room are among those of its parent (room policy §5).
+func (h *Hub) parent(p *plan, parent *View) error {
+	base := h.View().Base()
+	if p == nil || !base.ParentDependant {
+		return nil
+	}
+	for i := range p.users {
+		u := &p.users[i]
+		if u.from != policy.NoRole || u.to == policy.NoRole || u.user.Kind() == mimi.KindProvider {
+			continue
+		}
+		if parent != nil && parent.Room() == base.ParentRoom {
+			if role, ok := parent.RoleOf(u.user); ok && role != policy.BannedRole {
+				continue
+			}
+		}
+		d := &policy.Denial{Reason: policy.ForbiddenByPolicy, Component: mimi.ComponentBaseRoomPolicy, Actor: u.by.URI,
+			Change: policy.Change{Kind: policy.Add, User: u.user, To: u.to}, Detail: fmt.Sprintf("%s is not a participant of the parent room", u.user)}
+		return notAllowed(d.Error(), d)
+	}
+	return nil
+}
+
+// recordsVersion is the first octet of the main record of a Hub.
+const recordsVersion = 1
+
+// hubRecord is what is stored of a Hub beside the group and its pending proposals.
+type hubRecord struct {
+	version uint8
+	last    mimi.Millis
+	closed  bool
+}
+
+func (r *hubRecord) Code(c *tlspl.Codec) {
+	tlspl.Uint8(c, &r.version)
+	if r.version != recordsVersion {
+		c.Fail(tlspl.ErrValue)
+	}
+	tlspl.Uint64(c, &r.last)
+	tlspl.Bool(c, &r.closed)
+}
