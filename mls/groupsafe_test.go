@@ -206,11 +206,30 @@ func TestSemiPrivateIsOffByDefault(t *testing.T) {
 	}
 }
 
-// Dropping what was merged must not touch the group.
-func TestDropAfterMerge(t *testing.T) {
-	r := newRoom(t, nil, "alice", "bob")
-	staged := r.commit(r.clients[0], CommitOptions{})
+// Dropping a staged commit, merged or not, must not touch the group. One that was loaded shares more with it.
+func TestDrop(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob", "carol")
+	alice, bob := r.clients[0], r.clients[1]
+	staged := r.commit(alice, CommitOptions{})
 	staged.Drop()
 	r.check()
-	r.commit(r.clients[1], CommitOptions{})
+	bob.restart(t)
+	next, err := alice.group.Stage(rand.Reader, CommitOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		dropped, err := bob.group.StageReceived(wire(t, next.Message()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dropped.Drop()
+		own, err := bob.group.Stage(rand.Reader, CommitOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		own.Drop()
+	}
+	r.commit(bob, CommitOptions{})
+	r.commit(r.clients[2], CommitOptions{})
 }
