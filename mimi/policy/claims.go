@@ -67,7 +67,7 @@ type extension struct {
 //   - for each attribute of the subject, the DER of its OID as ID and the content octets of its value as value, whatever
 //     string type it has: department HR is 06 03 55 04 0b and "HR";
 //   - for each subjectAltName, the DER of the OID 2.5.29.17 as ID and the DER of the whole GeneralName as value, so that a
-//     dNSName and a URI of the same text differ.
+//     dNSName and a URI of the same text differ; for an otherName its type-id and the content octets of its value besides.
 func X509Claims(der []byte) (ClaimSet, error) {
 	var cert certificate
 	if rest, err := asn1.Unmarshal(der, &cert); err != nil {
@@ -89,9 +89,28 @@ func X509Claims(der []byte) (ClaimSet, error) {
 		}
 		for _, n := range names {
 			set = append(set, claim(mls.CredentialX509, subjectAltName, n.FullBytes))
+			if n.Class == asn1.ClassContextSpecific && n.Tag == 0 {
+				set = append(set, otherName(n.Bytes)...)
+			}
 		}
 	}
 	return set, nil
+}
+
+// otherName reads the content of an otherName: SEQUENCE { type-id, value [0] EXPLICIT }.
+func otherName(b []byte) ClaimSet {
+	var id, value, inner asn1.RawValue
+	rest, err := asn1.Unmarshal(b, &id)
+	if err != nil || id.Tag != asn1.TagOID {
+		return nil
+	}
+	if _, err := asn1.Unmarshal(rest, &value); err != nil || value.Class != asn1.ClassContextSpecific || value.Tag != 0 {
+		return nil
+	}
+	if _, err := asn1.Unmarshal(value.Bytes, &inner); err != nil {
+		return nil
+	}
+	return ClaimSet{claim(mls.CredentialX509, id.FullBytes, inner.Bytes)}
 }
 
 // subjectClaims walks the RDNSequence: SET OF SEQUENCE { type, value }.

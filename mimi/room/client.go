@@ -60,7 +60,7 @@ func (r *Room) hold(group *mls.Group) error {
 	if group.Removed() {
 		return nil
 	}
-	r.self, err = r.verifier.Identify(&group.Tree().Leaf(group.OwnLeaf()).Credential)
+	r.self, err = identify(r.verifier, &group.Tree().Leaf(group.OwnLeaf()).Credential)
 	return err
 }
 
@@ -241,7 +241,7 @@ func (r *Room) Merge(s *Staged) error {
 	next.leaves.settle()
 	r.rules.room = next
 	r.keepPast(past)
-	r.self, err = r.verifier.Identify(&r.group.Tree().Leaf(r.group.OwnLeaf()).Credential)
+	r.self, err = identify(r.verifier, &r.group.Tree().Leaf(r.group.OwnLeaf()).Credential)
 	return err
 }
 

@@ -89,7 +89,7 @@ func StageJoin(rand io.Reader, cfg Config, p JoinParams) (*StagedJoin, error) {
 	if err := view.Check(cfg.Verifier, p.Room); err != nil {
 		return nil, err
 	}
-	who, err := cfg.Verifier.Identify(&p.Leaf.Credential)
+	who, err := identify(cfg.Verifier, &p.Leaf.Credential)
 	if err != nil {
 		return nil, err
 	}

@@ -172,6 +172,9 @@ type Next struct {
 	first    bool
 }
 
+// Providers returns the providers that have a client in the group after it, sorted.
+func (n *Next) Providers() []mimi.ProviderDomain { return n.room.leaves.domains() }
+
 // An Event is one thing to send: a FanoutMessage for each of the providers (MIMI protocol §5.5).
 type Event struct {
 	Message   mimi.FanoutMessage

@@ -12,7 +12,8 @@ import (
 type Identity struct {
 	User   mimi.UserURI
 	Client mimi.ClientURI
-	// Claims are what preauthorization may match; nil for none.
+	// Claims are what preauthorization may match. Nil stands for what the credential itself says: the whole identity of a
+	// basic credential, subject and alternative names of a certificate (Decision 90).
 	Claims policy.Claims
 }
 
@@ -37,7 +38,34 @@ type lazyClaims struct {
 
 func (l *lazyClaims) Has(t mls.CredentialType, id, value []byte) bool {
 	who, err := l.verifier.Identify(l.credential)
-	return err == nil && who.Claims != nil && who.Claims.Has(t, id, value)
+	if err != nil {
+		return false
+	}
+	if who.Claims == nil {
+		return credentialClaims(l.credential).Has(t, id, value)
+	}
+	return who.Claims.Has(t, id, value)
+}
+
+func credentialClaims(c *mls.Credential) policy.ClaimSet {
+	switch {
+	case c.Type == mls.CredentialBasic:
+		return policy.BasicClaims(c.Identity)
+	case c.Type == mls.CredentialX509 && len(c.Certificates) > 0:
+		// the Verifier has judged the certificate; one that can't be read claims nothing
+		claims, _ := policy.X509Claims(c.Certificates[0].CertData)
+		return claims
+	}
+	return nil
+}
+
+// identify is Verifier.Identify with claims.
+func identify(v Verifier, c *mls.Credential) (Identity, error) {
+	who, err := v.Identify(c)
+	if err == nil && who.Claims == nil {
+		who.Claims = &lazyClaims{v, c}
+	}
+	return who, err
 }
 
 // An IdentityError is a leaf whose credential names nobody who could be in a room.

@@ -143,7 +143,7 @@ func (p *plan) actor(i int) (policy.Actor, error) {
 		if p.items[i].Type != mls.ProposalAdd {
 			return policy.Actor{}, ErrUnknownSender
 		}
-		who, err := p.verifier.Identify(&p.items[i].Add.KeyPackage.LeafNode.Credential)
+		who, err := identify(p.verifier, &p.items[i].Add.KeyPackage.LeafNode.Credential)
 		return policy.Actor{URI: who.User.Identifier(), Kind: policy.Joiner, Claims: who.Claims}, err
 	case mls.SenderNewMemberCommit:
 		if p.joiner != nil {

@@ -105,7 +105,7 @@ func (r *Rules) Judge(c *mls.Changes) error {
 	}
 	var joiner *Identity
 	if c.External() {
-		who, err := r.verifier.Identify(&c.NewTree.Leaf(c.CommitterLeaf).Credential)
+		who, err := identify(r.verifier, &c.NewTree.Leaf(c.CommitterLeaf).Credential)
 		if err != nil {
 			return err
 		}
