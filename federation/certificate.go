@@ -98,6 +98,19 @@ func (c *Certificate) Domain() mimi.ProviderDomain { return c.cfg.Domain }
 // Host returns the host of the endpoints' URLs.
 func (c *Certificate) Host() string { return c.cfg.Host }
 
+// ServerTLS returns the configuration of a listener that shows the certificate
+// and asks for none, such as the one for a provider's own clients.
+func (c *Certificate) ServerTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			cert, _ := c.get()
+			return cert, nil
+		},
+	}
+}
+
 // Reload reads the files now, whether they changed or not.
 func (c *Certificate) Reload() error {
 	c.mu.Lock()

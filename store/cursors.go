@@ -154,3 +154,11 @@ func (tx *Tx) Uninvite(user, room string) error {
 	_, err := tx.exec("DELETE FROM invitations WHERE user_uri = ? AND room_uri = ?", user, room)
 	return err
 }
+
+// RoomsToTrim returns the IDs of up to limit rooms after the given one that
+// have events accepted before beforeMillis.
+func (tx *Tx) RoomsToTrim(afterRoom, beforeMillis int64, limit int) ([]int64, error) {
+	return collect(tx, func(r scanner, id *int64) error { return r.Scan(id) },
+		"SELECT r.room_id FROM rooms r JOIN room_log l ON l.room_id = r.room_id AND l.seq = r.first_seq WHERE r.room_id > ? AND l.accepted_ms < ? ORDER BY r.room_id LIMIT ?",
+		afterRoom, beforeMillis, int64(limit))
+}

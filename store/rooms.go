@@ -228,3 +228,14 @@ func unlines(s string) []string {
 	}
 	return strings.Split(s, "\n")
 }
+
+// AddressEvent says which local clients an event is for.
+func (tx *Tx) AddressEvent(id, seq int64, clients []string) error {
+	return tx.execOne("UPDATE room_log SET clients = ? WHERE room_id = ? AND seq = ?", lines(clients), id, seq)
+}
+
+// Took reports whether an event in a room's log came from a provider.
+func (tx *Tx) Took(id int64, source string) (bool, error) {
+	var one int
+	return found(tx.row("SELECT 1 FROM room_log WHERE room_id = ? AND source = ? LIMIT 1", id, source).Scan(&one))
+}

@@ -174,6 +174,33 @@ func (h *Hub) ProposeRemove(now mimi.Millis, rand io.Reader, users ...mimi.UserU
 	return h.proposeList(now, rand, policy.NoRole, users)
 }
 
+// ProposeRemoveClient proposes to take one client out of the group: its device is gone. Without such a client, or if it is
+// about to go, the Next is nil.
+func (h *Hub) ProposeRemoveClient(now mimi.Millis, rand io.Reader, user mimi.UserURI, client mimi.ClientURI) (*Next, error) {
+	for _, leaf := range h.rules.room.leaves.by(user) {
+		node := h.public.Tree().Leaf(leaf)
+		if node == nil {
+			continue
+		}
+		who, err := h.cfg.Verifier.Identify(&node.Credential)
+		if err != nil || who.Client != client || h.removing(leaf) {
+			continue
+		}
+		return h.Propose(now, rand, mls.Proposal{Type: mls.ProposalRemove, Remove: &mls.Remove{Removed: leaf}})
+	}
+	return nil, nil
+}
+
+// removing reports whether a pending proposal removes a leaf.
+func (h *Hub) removing(leaf mls.LeafIndex) bool {
+	for _, p := range h.public.Pending() {
+		if p.Type == mls.ProposalRemove && p.Remove.Removed == leaf || p.Type == mls.ProposalSelfRemove && p.Sender.LeafIndex == leaf {
+			return true
+		}
+	}
+	return false
+}
+
 // ProposeBan proposes to ban users who are on the participant list.
 func (h *Hub) ProposeBan(now mimi.Millis, rand io.Reader, users ...mimi.UserURI) (*Next, error) {
 	return h.proposeList(now, rand, policy.BannedRole, users)
