@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/tlspl"
@@ -205,9 +206,10 @@ func (c *Client) DeleteAccount(ctx context.Context, password string) error {
 	return c.json(ctx, http.MethodDelete, "account", Login{Password: password}, nil)
 }
 
-// Certify gets the X.509 chain of a signature key.
-func (c *Client) Certify(ctx context.Context, r CertificateRequest) (v CertificateChain, err error) {
-	return v, c.json(ctx, http.MethodPost, "certificate", r, &v)
+// Certify gets the credential of a signature key.
+func (c *Client) Certify(ctx context.Context, r *identity.CertificateRequest) (*mls.Credential, error) {
+	v := new(mls.Credential)
+	return v, c.post(ctx, "certificate", r, v)
 }
 
 // Issuers returns the roots that may issue credentials for a domain.

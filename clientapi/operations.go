@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
 )
 
@@ -60,12 +61,12 @@ func (h *handler) account(w http.ResponseWriter, r *http.Request, d Device, _ st
 }
 
 func (h *handler) certificate(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
-	var c CertificateRequest
-	if err := readJSON(w, r, &c); err != nil {
+	var q identity.CertificateRequest
+	if err := readBody(w, r, MaxMessage, &q); err != nil {
 		return err
 	}
-	v, err := h.Service.Certify(r.Context(), d, c)
-	return writeJSON(w, v, err)
+	v, err := h.Service.Certify(r.Context(), d, &q)
+	return writeBody(w, v, err)
 }
 
 func (h *handler) issuers(w http.ResponseWriter, r *http.Request, d Device, arg string) error {

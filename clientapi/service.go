@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
 )
@@ -33,9 +34,9 @@ type Info struct {
 // the entry for external_senders and, with the other key, the franking agent
 // (Decisions 32, 47).
 type HubSender struct {
-	Suite         uint16 `json:"suite"`
-	ExternalSend  []byte `json:"external_sender"` // TLS(ExternalSender)
-	FrankingAgent []byte `json:"franking_agent"`  // TLS(FrankingAgentData)
+	Suite          uint16 `json:"suite"`
+	ExternalSender []byte `json:"external_sender"` // TLS(ExternalSender)
+	FrankingAgent  []byte `json:"franking_agent"`  // TLS(FrankingAgentData)
 }
 
 // A Login asks for a session of one device.
@@ -59,20 +60,6 @@ type DeviceInfo struct {
 	CreatedMillis int64          `json:"created_ms"`
 	SeenMillis    int64          `json:"seen_ms"`
 	Stock         int64          `json:"stock"` // KeyPackages left
-}
-
-// A CertificateRequest asks for the X.509 chain of a signature key.
-type CertificateRequest struct {
-	Suite     uint16 `json:"suite"`
-	PublicKey []byte `json:"public_key"` // as in an MLS leaf (RFC 9420 §5.1.1)
-	// Proof is SignWithLabel(key, "ComityCertificateRequest", client URI):
-	// whoever asks has the private key.
-	Proof []byte `json:"proof"`
-}
-
-// A CertificateChain is DER, the leaf first.
-type CertificateChain struct {
-	Chain [][]byte `json:"chain"`
 }
 
 // Issuers are the roots that may issue credentials for a domain.
@@ -169,7 +156,7 @@ type Service interface {
 	Devices(ctx context.Context, d Device) ([]DeviceInfo, error)
 	RemoveDevice(ctx context.Context, d Device, client mimi.ClientURI) error
 	DeleteAccount(ctx context.Context, d Device, password string) error
-	Certify(ctx context.Context, d Device, r CertificateRequest) (CertificateChain, error)
+	Certify(ctx context.Context, d Device, r *identity.CertificateRequest) (*mls.Credential, error)
 	Issuers(ctx context.Context, d Device, domain mimi.ProviderDomain) (Issuers, error)
 	Stock(ctx context.Context, d Device) (Stock, error)
 	AddKeyPackages(ctx context.Context, d Device, list []mls.KeyPackage) (Stock, error)
