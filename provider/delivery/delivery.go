@@ -53,9 +53,6 @@ type Config struct {
 	Node   string // this process, among those that share the database
 	Logger *slog.Logger
 	Now    func() time.Time
-	// Paused says whether nothing is to be sent to a follower at present. May
-	// be nil.
-	Paused func(mimi.ProviderDomain) bool
 	// Observe is told of every request: the follower, how many events, how long
 	// it took, and the error. May be nil.
 	Observe func(follower mimi.ProviderDomain, events int, took time.Duration, err error)
@@ -73,9 +70,6 @@ type Deliverer struct {
 
 // New returns a Deliverer. It works while Run runs.
 func New(cfg Config) *Deliverer {
-	if cfg.Paused == nil {
-		cfg.Paused = func(mimi.ProviderDomain) bool { return false }
-	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(mimi.ProviderDomain, int, time.Duration, error) {}
 	}
@@ -168,12 +162,22 @@ func (d *Deliverer) Contact(follower mimi.ProviderDomain) {
 	}
 }
 
+// Pause stops delivery to a follower, or starts it again. What waits is kept.
+func (d *Deliverer) Pause(follower mimi.ProviderDomain, paused bool) {
+	p := d.peer(follower)
+	p.mu.Lock()
+	p.paused = paused
+	p.mu.Unlock()
+	p.signal()
+}
+
 // A Status is how delivery to a follower stands.
 type Status struct {
 	Follower mimi.ProviderDomain
 	Failures int       // in a row
 	Failure  string    // the last one, in words; empty if none since a success
 	RetryAt  time.Time // when it is tried again, if there was a failure
+	Paused   bool      // by the operator
 }
 
 // Status returns how delivery to all followers stands.
@@ -183,7 +187,7 @@ func (d *Deliverer) Status() []Status {
 	var list []Status
 	for _, p := range d.peers {
 		p.mu.Lock()
-		list = append(list, Status{Follower: p.domain, Failures: p.failures, Failure: p.failure, RetryAt: p.retryAt})
+		list = append(list, Status{Follower: p.domain, Failures: p.failures, Failure: p.failure, RetryAt: p.retryAt, Paused: p.paused})
 		p.mu.Unlock()
 	}
 	slices.SortFunc(list, func(a, b Status) int { return compare(a.Follower, b.Follower) })
@@ -215,6 +219,7 @@ type peer struct {
 	failures int
 	failure  string
 	retryAt  time.Time
+	paused   bool
 }
 
 // A task is a room that may have something for the follower.
@@ -261,9 +266,9 @@ func (p *peer) run(ctx context.Context) {
 		if held {
 			wait = min(wait, p.retryAt.Sub(now))
 		}
-		idle := len(p.queue) == 0 && !p.scan && p.active == 0
+		idle := len(p.queue) == 0 && !p.scan && p.active == 0 || p.paused
 		p.mu.Unlock()
-		if !held && !idle && !p.d.cfg.Paused(p.domain) {
+		if !held && !idle {
 			if now.After(leased.Add(leaseTime / 2)) {
 				ok, err := p.lease(ctx, lease)
 				if err != nil && ctx.Err() == nil {

@@ -1,0 +1,149 @@
+// Package abuse takes reports of messages from those who received them (MIMI
+// protocol §5.9). It is the one place of a provider where message text is seen:
+// a user has handed it over, with the hub's own frank as the proof of who sent
+// it.
+package abuse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/content"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// A Verdict is what the hub found about one reported message.
+type Verdict string
+
+const (
+	// Valid: the frank is this hub's, for this text of this sender in this room
+	// at this time.
+	Valid Verdict = "valid"
+	// Forged: the frank is not for what was reported.
+	Forged Verdict = "forged"
+	// NotOurs: the message is of another room, or this hub did not frank at that
+	// time.
+	NotOurs Verdict = "not ours"
+)
+
+// MaxMessages bounds one report.
+const MaxMessages = 100
+
+// A Config configures Abuse.
+type Config struct {
+	Domain mimi.ProviderDomain
+	Store  *store.Store
+	Now    func() time.Time
+	// HubKey is the franking key of a room for a time of acceptance.
+	HubKey func(room mimi.RoomURI, acceptedMillis uint64) ([]byte, error)
+	// Allowed says whether reports about a room are taken from a peer, and from
+	// this user of it (empty: anonymous).
+	Allowed func(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, reporter mimi.UserURI) error
+}
+
+// Abuse takes the reports of one hub. Safe for concurrent use.
+type Abuse struct{ cfg Config }
+
+// New returns the reports of a hub.
+func New(cfg Config) *Abuse { return &Abuse{cfg} }
+
+// Report verifies and keeps a report. Whether it was found true is not told.
+func (a *Abuse) Report(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, r *mimi.AbuseReport) error {
+	if room.Host() != a.cfg.Domain {
+		return &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: string(room) + " is not hosted here"}
+	}
+	if r.ReportingUser != "" && r.ReportingUser.Host() != from {
+		return &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s may not report for %s", from, r.ReportingUser)}
+	}
+	if len(r.Messages) > MaxMessages {
+		return &mimi.RefusedError{Refusal: mimi.RefusedTooLarge, Reason: fmt.Sprintf("%d messages; a report has at most %d", len(r.Messages), MaxMessages)}
+	}
+	if err := a.cfg.Allowed(ctx, from, room, r.ReportingUser); err != nil {
+		return err
+	}
+	body, err := tlspl.Marshal(r)
+	if err != nil {
+		return err
+	}
+	verdicts := make([]string, 0, len(r.Messages))
+	for i := range r.Messages {
+		v, err := a.Judge(room, r.AllegedAbuserURI, &r.Messages[i])
+		if err != nil {
+			return err
+		}
+		verdicts = append(verdicts, string(v))
+	}
+	return a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		_, err := tx.PutReport(store.Report{
+			Room: string(room), Reporter: string(r.ReportingUser), Provider: string(from), Abuser: string(r.AllegedAbuserURI),
+			Verdict: strings.Join(verdicts, ", "), ReceivedMillis: a.cfg.Now().UnixMilli(), Body: body,
+		})
+		return err
+	})
+}
+
+// Judge says whether this hub franked a message as it is reported (Decisions
+// 73, 75).
+func (a *Abuse) Judge(room mimi.RoomURI, abuser mimi.UserURI, m *mimi.AbusiveMessage) (Verdict, error) {
+	key, err := a.cfg.HubKey(room, uint64(m.AcceptedTimestamp))
+	if err != nil {
+		return "", err
+	}
+	x := &mimi.ServerFrankingContext{SenderURI: abuser, RoomURI: room, AcceptedTimestamp: m.AcceptedTimestamp}
+	c, framed, err := open(m.MessageContent)
+	if err != nil {
+		return Forged, nil
+	}
+	if c.RoomURI() != string(room) {
+		return NotOurs, nil
+	}
+	if c.SenderURI() != string(abuser) {
+		return Forged, nil
+	}
+	for _, data := range framed {
+		tag := mimi.NewFrankingTag(c.Salt[:], data)
+		if m.Frank.Matches(key, tag, x) {
+			return Valid, nil
+		}
+	}
+	return Forged, nil
+}
+
+// open reads the reported octets as ApplicationFraming or as bare MIMI content,
+// and returns what may have been the application_data that was franked.
+func open(b []byte) (*content.Content, [][]byte, error) {
+	var f mls.ApplicationFraming
+	if err := tlspl.Unmarshal(b, &f); err == nil {
+		if c, err := content.Unmarshal(f.InnerApplicationContent); err == nil {
+			return c, [][]byte{b}, nil
+		}
+	}
+	c, err := content.Unmarshal(b)
+	if err != nil {
+		return nil, nil, errors.Join(errors.New("abuse: the reported octets are not MIMI content"), err)
+	}
+	list := [][]byte{b}
+	for _, media := range []string{"application/mimi-content", ""} {
+		framed, err := tlspl.Marshal(&mls.ApplicationFraming{MediaType: mls.MediaType{Type: []byte(media)}, InnerApplicationContent: b})
+		if err != nil {
+			return nil, nil, err
+		}
+		list = append(list, framed)
+	}
+	return c, list, nil
+}
+
+// Text is what a reported message says, fit for a terminal.
+func (a *Abuse) Text(messageContent []byte) string {
+	c, _, err := open(messageContent)
+	if err != nil {
+		return fmt.Sprintf("(%v)", err)
+	}
+	return c.NestedPart.Display()
+}

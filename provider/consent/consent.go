@@ -1,0 +1,213 @@
+// Package consent keeps who may add whom (MIMI protocol §5.7, §8).
+//
+// A requester never learns from the answers whether a target exists, saw the
+// request or refused it: requests to anybody are taken alike, and what is
+// stored for users that don't exist is nothing.
+package consent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comity-im/comity/clientapi"
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/store"
+)
+
+// MaxWaiting is how many requests may wait for one user's answer; further ones
+// are dropped without a word.
+const MaxWaiting = 500
+
+// A Config configures Consents.
+type Config struct {
+	Domain mimi.ProviderDomain
+	Store  *store.Store
+	Now    func() time.Time
+	// Open providers let anybody add their users unless the user revoked it;
+	// others (connection-oriented) need a grant first.
+	Open bool
+}
+
+// Consents are those of one provider's users. Safe for concurrent use.
+type Consents struct{ cfg Config }
+
+// New returns the consents of a provider.
+func New(cfg Config) *Consents { return &Consents{cfg} }
+
+// Allowed says whether requester may have target's key material for a room
+// (empty: for none in particular); if not, with which code that is said. The
+// entry for the room goes before the one for any room, which goes before the
+// provider's default. Decision 68
+func (c *Consents) Allowed(tx *store.Tx, requester, target mimi.UserURI, room mimi.RoomURI) (bool, mimi.KeyMaterialUserCode, error) {
+	if requester == target {
+		return true, mimi.KeyMaterialSuccess, nil
+	}
+	refusal := mimi.KeyMaterialNoConsent
+	for _, scope := range []string{string(room), ""} {
+		entry, err := tx.Consent(string(requester), string(target), scope)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, 0, err
+		}
+		switch entry.Decided {
+		case store.Granted:
+			return true, mimi.KeyMaterialSuccess, nil
+		case store.Revoked:
+			if scope != "" {
+				// Somebody who may not be told more hears that it is for this
+				// room only if there is a grant for any.
+				general, err := tx.Consent(string(requester), string(target), "")
+				if err == nil && general.Decided == store.Granted {
+					refusal = mimi.KeyMaterialNoConsentForThisRoom
+				} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+					return false, 0, err
+				}
+			}
+			return false, refusal, nil
+		}
+	}
+	return c.cfg.Open, refusal, nil
+}
+
+// Requested takes a requester's entry from its provider: a request or its
+// cancellation.
+func (c *Consents) Requested(ctx context.Context, from mimi.ProviderDomain, e *mimi.ConsentEntry) error {
+	s := e.ConsentScope
+	if !e.ConsentOperation.IsRequest() {
+		return &mimi.MalformedError{Err: errors.New("requestConsent takes request and cancel")}
+	}
+	if s.RequesterURI.Host() != from {
+		return &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the requester is not a user of " + string(from)}
+	}
+	if s.TargetURI.Host() != c.cfg.Domain {
+		return &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: "the target is not a user of " + string(c.cfg.Domain)}
+	}
+	return c.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		u, err := tx.User(string(s.TargetURI))
+		if errors.Is(err, store.ErrNotFound) || err == nil && u.State != store.StateActive {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		entry, err := tx.Consent(string(s.RequesterURI), string(s.TargetURI), string(s.RoomID))
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			if e.ConsentOperation == mimi.ConsentCancel {
+				return nil
+			}
+			if n, err := tx.CountConsentRequests(string(s.TargetURI)); err != nil || n >= MaxWaiting {
+				return err
+			}
+			entry = store.Consent{Requester: string(s.RequesterURI), Target: string(s.TargetURI), Room: string(s.RoomID)}
+		case err != nil:
+			return err
+		}
+		entry.Asked = e.ConsentOperation == mimi.ConsentRequest
+		return c.put(tx, entry)
+	})
+}
+
+// Decided takes a target's entry from its provider: a grant or a revocation.
+func (c *Consents) Decided(ctx context.Context, from mimi.ProviderDomain, e *mimi.ConsentEntry) error {
+	s := e.ConsentScope
+	if e.ConsentOperation.IsRequest() {
+		return &mimi.MalformedError{Err: errors.New("updateConsent takes grant and revoke")}
+	}
+	if s.TargetURI.Host() != from {
+		return &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the target is not a user of " + string(from)}
+	}
+	if s.RequesterURI.Host() != c.cfg.Domain {
+		return &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: "the requester is not a user of " + string(c.cfg.Domain)}
+	}
+	return c.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := tx.User(string(s.RequesterURI)); errors.Is(err, store.ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		return c.decide(tx, s, e.ConsentOperation)
+	})
+}
+
+func (c *Consents) decide(tx *store.Tx, s mimi.ConsentScope, op mimi.ConsentOperation) error {
+	entry, err := tx.Consent(string(s.RequesterURI), string(s.TargetURI), string(s.RoomID))
+	if errors.Is(err, store.ErrNotFound) {
+		entry = store.Consent{Requester: string(s.RequesterURI), Target: string(s.TargetURI), Room: string(s.RoomID)}
+	} else if err != nil {
+		return err
+	}
+	entry.Asked = false
+	entry.Decided = store.Revoked
+	if op == mimi.ConsentGrant {
+		entry.Decided = store.Granted
+	}
+	return c.put(tx, entry)
+}
+
+// put stores an entry, or drops one that says nothing any more.
+func (c *Consents) put(tx *store.Tx, e store.Consent) error {
+	if !e.Asked && e.Decided == store.Undecided {
+		return tx.DropConsent(e.Requester, e.Target, e.Room)
+	}
+	e.UpdatedMillis = c.cfg.Now().UnixMilli()
+	return tx.PutConsent(e)
+}
+
+// Change does what a user of ours says and returns the entry that the peer's
+// provider is to hear.
+func (c *Consents) Change(ctx context.Context, user mimi.UserURI, change clientapi.ConsentChange) (*mimi.ConsentEntry, error) {
+	if change.Peer == user || change.Peer == "" {
+		return nil, clientapi.Errorf(clientapi.CodeBadRequest, "name the person whom this is about")
+	}
+	e := &mimi.ConsentEntry{ConsentScope: mimi.ConsentScope{RequesterURI: user, TargetURI: change.Peer, RoomID: change.Room}}
+	switch change.Operation {
+	case "request":
+		e.ConsentOperation = mimi.ConsentRequest
+	case "cancel":
+		e.ConsentOperation = mimi.ConsentCancel
+	case "grant":
+		e.ConsentOperation = mimi.ConsentGrant
+	case "revoke":
+		e.ConsentOperation = mimi.ConsentRevoke
+	default:
+		return nil, clientapi.Errorf(clientapi.CodeBadRequest, "%q is not request, cancel, grant or revoke", change.Operation)
+	}
+	if !e.ConsentOperation.IsRequest() {
+		e.ConsentScope.RequesterURI, e.ConsentScope.TargetURI = change.Peer, user
+	}
+	return e, c.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		if !e.ConsentOperation.IsRequest() {
+			return c.decide(tx, e.ConsentScope, e.ConsentOperation)
+		}
+		entry, err := tx.Consent(string(user), string(change.Peer), string(change.Room))
+		if errors.Is(err, store.ErrNotFound) {
+			entry = store.Consent{Requester: string(user), Target: string(change.Peer), Room: string(change.Room)}
+		} else if err != nil {
+			return err
+		}
+		entry.Asked = e.ConsentOperation == mimi.ConsentRequest
+		return c.put(tx, entry)
+	})
+}
+
+// List returns where a user stands with others.
+func (c *Consents) List(ctx context.Context, user mimi.UserURI) (list []clientapi.Consent, err error) {
+	err = c.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		entries, err := tx.ConsentsOf(string(user))
+		for _, e := range entries {
+			list = append(list, clientapi.Consent{
+				Requester: mimi.UserURI(e.Requester), Target: mimi.UserURI(e.Target), Room: mimi.RoomURI(e.Room),
+				Asked: e.Asked, Decision: map[int64]string{store.Granted: "granted", store.Revoked: "revoked"}[e.Decided], UpdatedMillis: e.UpdatedMillis,
+			})
+		}
+		return err
+	})
+	return list, err
+}
+
+// Open says whether anybody may add users who said nothing.
+func (c *Consents) Open() bool { return c.cfg.Open }

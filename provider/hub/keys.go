@@ -1,0 +1,196 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/comity-im/comity/identity"
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/mls/suite"
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// Keys are what a hub signs and franks with: for each cipher suite a key as
+// external sender and one as franking agent, and the secrets from which the
+// rooms' franking keys are derived.
+type Keys struct {
+	senders map[suite.ID]*key
+	agents  map[suite.ID]*key
+	masters []master // by FromMillis
+}
+
+// A key signs as the hub, and is certified by the provider's issuer
+// (Decisions 32, 47).
+type key struct {
+	signer     *suite.Signer
+	credential mls.Credential
+}
+
+// storedKey is a key in the database.
+type storedKey struct {
+	Private    []byte
+	Credential mls.Credential
+}
+
+func (k *storedKey) Code(c *tlspl.Codec) {
+	tlspl.Opaque(c, &k.Private)
+	k.Credential.Code(c)
+}
+
+// A master is a secret from which hub_keys are derived for messages accepted
+// from a time on. Older ones are kept for reports. Decision 46
+type master struct {
+	FromMillis uint64
+	Secret     []byte
+}
+
+func (m *master) Code(c *tlspl.Codec) {
+	tlspl.Uint64(c, &m.FromMillis)
+	tlspl.Opaque(c, &m.Secret)
+}
+
+type masters struct{ list []master }
+
+func (m *masters) Code(c *tlspl.Codec) { tlspl.Vector(c, &m.list) }
+
+// LoadKeys returns the keys of a provider, and makes those that it doesn't have
+// yet.
+func LoadKeys(ctx context.Context, db *store.Store, issuer *identity.Issuer, suites []suite.ID, now time.Time) (*Keys, error) {
+	k := &Keys{senders: map[suite.ID]*key{}, agents: map[suite.ID]*key{}}
+	return k, db.Update(ctx, func(tx *store.Tx) error {
+		for _, id := range suites {
+			s, ok := suite.Lookup(id)
+			if !ok {
+				return fmt.Errorf("hub: cipher suite %v is not one that this program has", id)
+			}
+			var err error
+			if k.senders[id], err = loadKey(tx, issuer, s, "hub-sender", now); err != nil {
+				return err
+			}
+			if k.agents[id], err = loadKey(tx, issuer, s, "hub-agent", now); err != nil {
+				return err
+			}
+		}
+		first := masters{[]master{{Secret: random(32)}}}
+		b, err := tlspl.Marshal(&first)
+		if err != nil {
+			return err
+		}
+		if b, err = tx.CreateMeta("hub-franking", b); err != nil {
+			return err
+		}
+		var m masters
+		if err := tlspl.Unmarshal(b, &m); err != nil {
+			return err
+		}
+		k.masters = m.list
+		return nil
+	})
+}
+
+// hubLifetime is how long a hub's certificate holds; it is in the rooms' state
+// and changes only with ReInit.
+const hubLifetime = 20 * 365 * 24 * time.Hour
+
+func loadKey(tx *store.Tx, issuer *identity.Issuer, s suite.Suite, name string, now time.Time) (*key, error) {
+	name = fmt.Sprintf("%s-%04x", name, uint16(s.ID()))
+	b, err := tx.Meta(name)
+	if errors.Is(err, store.ErrNotFound) {
+		signer, err := s.GenerateSigner(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		credential, err := issuer.IssueHub(rand.Reader, signer, identity.Certified{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(hubLifetime)})
+		if err != nil {
+			return nil, err
+		}
+		if b, err = tlspl.Marshal(&storedKey{signer.Bytes(), credential}); err != nil {
+			return nil, err
+		}
+		if b, err = tx.CreateMeta(name, b); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	var stored storedKey
+	if err := tlspl.Unmarshal(b, &stored); err != nil {
+		return nil, err
+	}
+	signer, err := s.NewSigner(stored.Private)
+	return &key{signer, stored.Credential}, err
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(rand.Reader, b); err != nil {
+		panic(err) // the system's randomness does not fail
+	}
+	return b
+}
+
+// RotateFranking adds a new secret for messages accepted from now on; the old
+// ones still verify reports.
+func RotateFranking(ctx context.Context, db *store.Store, fromMillis uint64) error {
+	return db.Update(ctx, func(tx *store.Tx) error {
+		b, err := tx.Meta("hub-franking")
+		if err != nil {
+			return err
+		}
+		var m masters
+		if err := tlspl.Unmarshal(b, &m); err != nil {
+			return err
+		}
+		m.list = append(m.list, master{FromMillis: fromMillis, Secret: random(32)})
+		if b, err = tlspl.Marshal(&m); err != nil {
+			return err
+		}
+		return tx.SetMeta("hub-franking", b)
+	})
+}
+
+// Sender is the hub's entry for external_senders of groups with a cipher suite.
+func (k *Keys) Sender(id suite.ID) (mls.ExternalSender, bool) {
+	s := k.senders[id]
+	if s == nil {
+		return mls.ExternalSender{}, false
+	}
+	return mls.ExternalSender{SignatureKey: s.signer.Public(), Credential: s.credential}, true
+}
+
+// Agent is the hub's franking_agent for groups with a cipher suite.
+func (k *Keys) Agent(id suite.ID) (mimi.FrankingAgentData, bool) {
+	s := k.agents[id]
+	if s == nil {
+		return mimi.FrankingAgentData{}, false
+	}
+	return mimi.FrankingAgentData{FrankingSignatureKey: s.signer.Public(), Credential: s.credential}, true
+}
+
+// Suites are those that the hub has keys for, in the order of their numbers.
+func (k *Keys) Suites() []suite.ID {
+	var list []suite.ID
+	for id := range k.senders {
+		list = append(list, id)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// HubKey is the franking key of a room for messages accepted at a time.
+func (k *Keys) HubKey(room mimi.RoomURI, acceptedMillis uint64) ([]byte, error) {
+	m := k.masters[0]
+	for _, next := range k.masters[1:] {
+		if next.FromMillis <= acceptedMillis {
+			m = next
+		}
+	}
+	return mimi.HubKey(m.Secret, room)
+}

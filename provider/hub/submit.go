@@ -1,0 +1,238 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"runtime"
+	"sync"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/room"
+	"github.com/comity-im/comity/provider/follower"
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// batchMessages bounds how many messages of a room are accepted together.
+const batchMessages = 256
+
+// A submission is an application message that waits to be accepted.
+type submission struct {
+	from   mimi.ProviderDomain
+	req    *mimi.SubmitMessageRequest
+	digest [32]byte
+
+	// Of a message that may be accepted:
+	tag      []byte
+	audience []string // empty: all
+	fanout   mimi.FanoutMessage
+
+	resp *mimi.SubmitMessageResponse
+	err  error
+	done chan struct{}
+}
+
+func (s *submission) finish(err error) {
+	s.err = err
+	close(s.done)
+}
+
+func (s *submission) answer(resp *mimi.SubmitMessageResponse) {
+	s.resp = resp
+	close(s.done)
+}
+
+// SubmitMessage accepts an application message (MIMI protocol §5.4). It returns
+// when the message is on disk.
+func (h *Hub) SubmitMessage(ctx context.Context, from mimi.ProviderDomain, uri mimi.RoomURI, req *mimi.SubmitMessageRequest) (*mimi.SubmitMessageResponse, error) {
+	digest, err := req.AppMessage.Digest()
+	if err != nil {
+		return nil, &mimi.MalformedError{Err: err}
+	}
+	r, err := h.room(uri)
+	if err != nil {
+		return nil, err
+	}
+	s := &submission{from: from, req: req, digest: digest, done: make(chan struct{})}
+	if err := r.enqueue(s); err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.done:
+		return s.resp, s.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// submit accepts a batch of messages: each is judged by the room's state, then
+// all are appended in one transaction.
+func (r *hosted) submit(batch []*submission) {
+	for tries := 0; ; tries++ {
+		st, err := r.load()
+		if err != nil {
+			for _, s := range batch {
+				s.finish(err)
+			}
+			return
+		}
+		accepted := r.judge(st, batch)
+		if len(accepted) == 0 {
+			return
+		}
+		err = r.accept(st, accepted)
+		if !errors.Is(err, store.ErrConflict) || tries >= 20 {
+			for _, s := range accepted {
+				if err != nil {
+					s.finish(err)
+				} else {
+					s.answer(success(s))
+				}
+			}
+			return
+		}
+		// The room changed on another node, or one of them was accepted before.
+		r.state = nil
+		if batch = r.unseen(accepted); len(batch) == 0 {
+			return
+		}
+	}
+}
+
+func success(s *submission) *mimi.SubmitMessageResponse {
+	return &mimi.SubmitMessageResponse{Protocol: mimi.MLS10, StatusCode: mimi.SubmitSuccess, AcceptedTimestamp: s.fanout.Timestamp, Frank: s.fanout.Frank}
+}
+
+// judge answers the messages that may not be accepted and returns the others.
+func (r *hosted) judge(st *state, batch []*submission) []*submission {
+	accepted := batch[:0:0]
+	seen := map[[32]byte]bool{}
+	for _, s := range batch {
+		sub, err := st.room.Submit(room.SubmitInput{From: s.from, Sending: s.req.SendingURI, Message: &s.req.AppMessage})
+		if err != nil {
+			// What was accepted before is answered as it was, whatever has
+			// changed since. Decision 38
+			var refusal *room.SubmitRefusal
+			if resp, ok := r.repeated(s); ok {
+				s.answer(resp)
+			} else if errors.As(err, &refusal) {
+				r.h.cfg.Refused(r.uri, s.from, "submitMessage", err)
+				s.answer(refusal.Response())
+			} else {
+				s.finish(err)
+			}
+			continue
+		}
+		if seen[s.digest] {
+			s.finish(&mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "the same message is being accepted at this moment"})
+			continue
+		}
+		seen[s.digest] = true
+		s.tag = sub.FrankingTag
+		s.audience = nil
+		if len(sub.Providers) != len(st.room.Providers()) {
+			for _, d := range sub.Providers {
+				s.audience = append(s.audience, string(d))
+			}
+		}
+		accepted = append(accepted, s)
+	}
+	return accepted
+}
+
+// repeated finds the answer to a message that was accepted before.
+func (r *hosted) repeated(s *submission) (*mimi.SubmitMessageResponse, bool) {
+	st := r.state
+	if st == nil {
+		return nil, false
+	}
+	var e store.Event
+	err := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
+		e, err = tx.EventByDigest(st.row.ID, s.digest)
+		return err
+	})
+	if err != nil || e.Source != string(s.from) {
+		return nil, false
+	}
+	if tlspl.UnmarshalAlias(e.Body, &s.fanout) != nil {
+		return nil, false
+	}
+	return success(s), true
+}
+
+// unseen answers those of a batch that were accepted before and returns the
+// others.
+func (r *hosted) unseen(batch []*submission) []*submission {
+	if _, err := r.load(); err != nil {
+		return batch
+	}
+	rest := batch[:0:0]
+	for _, s := range batch {
+		if resp, ok := r.repeated(s); ok {
+			s.answer(resp)
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+// accept gives each message its time and frank and appends all of them.
+func (r *hosted) accept(st *state, batch []*submission) error {
+	at := r.h.nextMillis(st.row.LastMillis)
+	for i, s := range batch {
+		s.fanout = mimi.FanoutMessage{Timestamp: mimi.Millis(at + int64(i)), Message: s.req.AppMessage}
+	}
+	if err := r.frank(st, batch); err != nil {
+		return err
+	}
+	events := make([]store.Event, len(batch))
+	for i, s := range batch {
+		var err error
+		if events[i], err = follower.NewEvent(&s.fanout, s.from); err != nil {
+			return err
+		}
+		events[i].Audience = s.audience
+	}
+	return r.append(st, events, nil)
+}
+
+// frank stamps the messages that carry a tag (MIMI protocol §5.4.1.2), over the
+// cores if there are many.
+func (r *hosted) frank(st *state, batch []*submission) error {
+	if st.agent == nil {
+		return nil
+	}
+	errs := make([]error, len(batch))
+	one := func(i int) {
+		s := batch[i]
+		if s.tag == nil {
+			return
+		}
+		at := uint64(s.fanout.Timestamp)
+		key, err := r.h.cfg.Keys.HubKey(r.uri, at)
+		if err != nil {
+			errs[i] = err
+			return
+		}
+		x := &mimi.ServerFrankingContext{SenderURI: s.req.SendingURI, RoomURI: r.uri, AcceptedTimestamp: s.fanout.Timestamp}
+		s.fanout.Frank, errs[i] = mimi.NewFrank(rand.Reader, st.agent, key, mimi.FrankingTag(s.tag), x)
+	}
+	if workers := min(runtime.GOMAXPROCS(0), len(batch)/4); workers > 1 {
+		var wg sync.WaitGroup
+		for w := range workers {
+			wg.Go(func() {
+				for i := w; i < len(batch); i += workers {
+					one(i)
+				}
+			})
+		}
+		wg.Wait()
+	} else {
+		for i := range batch {
+			one(i)
+		}
+	}
+	return errors.Join(errs...)
+}

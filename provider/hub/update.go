@@ -1,0 +1,394 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/policy"
+	"github.com/comity-im/comity/mimi/room"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/mls/suite"
+	"github.com/comity-im/comity/provider/follower"
+	"github.com/comity-im/comity/store"
+)
+
+// Create founds a room for one of our users: the client's first GroupInfo and
+// tree become its state. It returns the acceptance time in milliseconds.
+func (h *Hub) Create(ctx context.Context, creator mimi.UserURI, client mimi.ClientURI, uri mimi.RoomURI, info *mls.GroupInfo, tree *mls.RatchetTreeOption) (uint64, error) {
+	r, err := h.room(uri)
+	if err != nil {
+		return 0, err
+	}
+	if tree.Representation != mls.RatchetTreeFull {
+		return 0, &mimi.MalformedError{Err: errors.New("the ratchet tree must be full")}
+	}
+	var at uint64
+	err = r.run(ctx, func(r *hosted) error {
+		now := mimi.Millis(h.cfg.Now().UnixMilli())
+		cfg, err := h.roomConfig(info.GroupContext.CipherSuite)
+		if err != nil {
+			return err
+		}
+		state, next, err := room.NewHub(cfg, uri, creator, info, tree.RatchetTree, now)
+		if err != nil {
+			return &mimi.NotAllowedError{Reason: err.Error(), Err: err}
+		}
+		if err := h.checkOwnKeys(state); err != nil {
+			return &mimi.NotAllowedError{Reason: err.Error(), Err: err}
+		}
+		records, err := next.Records()
+		if err != nil {
+			return err
+		}
+		at = uint64(next.Accepted)
+		err = h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+			id, err := tx.CreateRoom(store.Room{URI: string(uri), Hub: string(h.cfg.Domain), Head: head(info.GroupContext.CipherSuite), LastMillis: int64(at), CreatedMillis: int64(at)})
+			if err != nil {
+				return err
+			}
+			if err := tx.PutRecords(id, storeRecords(records)); err != nil {
+				return err
+			}
+			return tx.JoinRoom(string(client), id, 1)
+		})
+		if err != nil {
+			return err
+		}
+		h.cfg.Follower.Changed(client)
+		r.state = nil
+		return nil
+	})
+	return at, err
+}
+
+// head is what must be known of a room before its records are read: the cipher
+// suite of its group.
+func head(id suite.ID) []byte { return binary.BigEndian.AppendUint16(nil, uint16(id)) }
+
+// checkOwnKeys: a new room names the keys that this hub has.
+func (h *Hub) checkOwnKeys(s *room.Hub) error {
+	id := s.GroupInfo().GroupContext.CipherSuite
+	own, ok := h.cfg.Keys.Sender(id)
+	if !ok {
+		return fmt.Errorf("this hub does not host groups of cipher suite %v", id)
+	}
+	senders, err := s.GroupInfo().GroupContext.Extensions.ExternalSenders()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(senders, func(e mls.ExternalSender) bool { return slices.Equal(e.SignatureKey, own.SignatureKey) }) {
+		return errors.New("external_senders does not have this hub's key")
+	}
+	if data := s.View().FrankingAgent(); data != nil {
+		if agent, _ := h.cfg.Keys.Agent(id); !slices.Equal(data.FrankingSignatureKey, agent.FrankingSignatureKey) {
+			return errors.New("franking_agent is not this hub's key")
+		}
+	}
+	return nil
+}
+
+// Update accepts or refuses a commit or proposals (MIMI protocol §5.3). It
+// returns when what it accepted is on disk.
+func (h *Hub) Update(ctx context.Context, from mimi.ProviderDomain, uri mimi.RoomURI, req *mimi.UpdateRequest) (*mimi.UpdateRoomResponse, error) {
+	r, err := h.room(uri)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := req.Digest()
+	if err != nil {
+		return nil, &mimi.MalformedError{Err: err}
+	}
+	// What must be asked of others is asked before it is the room's turn.
+	if err := h.cfg.Credentials.Need(ctx, credentials(&req.Bundle)...); err != nil {
+		return nil, err
+	}
+	var resp *mimi.UpdateRoomResponse
+	err = r.run(ctx, func(r *hosted) error {
+		for tries := 0; ; tries++ {
+			resp, err = r.update(from, req, digest)
+			if !errors.Is(err, store.ErrConflict) || tries >= 20 {
+				return err
+			}
+			r.state = nil
+		}
+	})
+	return resp, err
+}
+
+// credentials are those of the leaves that a handshake brings in.
+func credentials(b *mimi.HandshakeBundle) (list []*mls.Credential) {
+	proposal := func(p *mls.Proposal) {
+		switch {
+		case p == nil:
+		case p.Add != nil:
+			list = append(list, &p.Add.KeyPackage.LeafNode.Credential)
+		case p.Update != nil:
+			list = append(list, &p.Update.LeafNode.Credential)
+		}
+	}
+	each := func(m *mimi.Message) {
+		if m.PublicMessage == nil {
+			return
+		}
+		proposal(m.PublicMessage.Content.Proposal)
+		if c := m.PublicMessage.Content.Commit; c != nil {
+			for i := range c.Proposals {
+				proposal(c.Proposals[i].Proposal)
+			}
+			if c.Path != nil {
+				list = append(list, &c.Path.LeafNode.Credential)
+			}
+		}
+	}
+	each(&b.ProposalOrCommit)
+	for i := range b.MoreProposals {
+		each(&b.MoreProposals[i])
+	}
+	return list
+}
+
+func (r *hosted) update(from mimi.ProviderDomain, req *mimi.UpdateRequest, digest [sha256.Size]byte) (*mimi.UpdateRoomResponse, error) {
+	st, err := r.load()
+	if err != nil {
+		return nil, err
+	}
+	parent, err := r.parent(st)
+	if err != nil {
+		return nil, err
+	}
+	next, err := st.room.Update(room.UpdateInput{
+		From: from, Bundle: &req.Bundle, Now: mimi.Millis(r.h.nextMillis(st.row.LastMillis)), Rand: rand.Reader, Parent: parent,
+	})
+	var code []byte
+	if err == nil {
+		code, err = r.checkJoin(st, next)
+	}
+	if err == nil {
+		err = r.checkClaims(next)
+	}
+	if err != nil {
+		return r.refuse(st, from, digest, err)
+	}
+	if err := r.commit(st, from, next, code); err != nil {
+		return nil, err
+	}
+	return next.Response(), nil
+}
+
+// refuse answers an update that is not accepted; one that was accepted before
+// is answered as it was (Decision 38).
+func (r *hosted) refuse(st *state, from mimi.ProviderDomain, digest [sha256.Size]byte, err error) (*mimi.UpdateRoomResponse, error) {
+	var e store.Event
+	seen := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
+		e, err = tx.EventByDigest(st.row.ID, digest)
+		return err
+	})
+	if seen == nil && e.Source == string(from) {
+		return &mimi.UpdateRoomResponse{ResponseCode: mimi.UpdateSuccess, AcceptedTimestamp: mimi.Millis(e.AcceptedMillis)}, nil
+	}
+	r.h.cfg.Refused(r.uri, from, "update", err)
+	var refusal *room.Refusal
+	if errors.As(err, &refusal) {
+		return refusal.Response(), nil
+	}
+	if resp, ok := mimi.UpdateResponse(err); ok {
+		return resp, nil
+	}
+	return nil, &mimi.MalformedError{Err: err}
+}
+
+// parent is the present state of the room that this one depends on, if it does
+// and that room is hosted here too.
+func (r *hosted) parent(st *state) (*room.View, error) {
+	base := st.room.View().Base()
+	if base == nil || !base.ParentDependant || base.ParentRoom == "" || base.ParentRoom.Host() != r.h.cfg.Domain || base.ParentRoom == r.uri {
+		return nil, nil
+	}
+	p := &hosted{h: r.h, uri: base.ParentRoom}
+	parent, err := p.load()
+	if err != nil {
+		var refused *mimi.RefusedError
+		if errors.As(err, &refused) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	return parent.room.View(), nil
+}
+
+// checkJoin: who joined alone was given the GroupInfo, for the credential that
+// it shows now (Decision 66). It returns the join code that was used, if one was
+// needed.
+func (r *hosted) checkJoin(st *state, next *room.Next) (code []byte, err error) {
+	if next.JoinedKey == nil {
+		return nil, nil
+	}
+	var joins []store.Join
+	err = r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
+		joins, err = tx.Joins(st.row.ID, string(next.JoinedUser), r.h.cfg.Now().UnixMilli())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range joins {
+		if next.Joined != policy.CodeJoin {
+			return nil, nil
+		}
+		if len(j.Code) > 0 && slices.Equal(j.Signer, next.JoinedKey) {
+			return j.Code, nil
+		}
+	}
+	return nil, &mimi.NotAllowedError{Reason: "the joiner was given no GroupInfo by this hub in the last minutes; it must ask for it first"}
+}
+
+// commit stores what an update makes of the room and merges it.
+func (r *hosted) commit(st *state, from mimi.ProviderDomain, next *room.Next, code []byte) error {
+	events := make([]store.Event, len(next.Events))
+	for i := range next.Events {
+		e := &next.Events[i]
+		var err error
+		if events[i], err = follower.NewEvent(&e.Message, from); err != nil {
+			return err
+		}
+		if mimi.FanoutKind(events[i].Kind) == mimi.FanoutWelcome {
+			for _, d := range e.Providers {
+				events[i].Audience = append(events[i].Audience, string(d))
+			}
+		}
+	}
+	records, err := next.Records()
+	if err != nil {
+		return err
+	}
+	before, after := st.room.Providers(), next.Providers()
+	c := &change{head: st.row.Head, records: records, also: func(tx *store.Tx, events []store.Event) error {
+		for i := range events {
+			if !slices.Contains(events[i].Audience, string(r.h.cfg.Domain)) {
+				continue
+			}
+			if events[i].Clients, err = follower.Welcomed(tx, events[i].Body, r.uri); err != nil {
+				return err
+			}
+			if err := tx.AddressEvent(st.row.ID, events[i].Seq, events[i].Clients); err != nil {
+				return err
+			}
+		}
+		for _, ref := range next.KeyPackages {
+			if err := tx.DropClaim(ref); err != nil {
+				return err
+			}
+		}
+		if code != nil {
+			if err := tx.UseJoinCode(st.row.ID, code); errors.Is(err, store.ErrConflict) {
+				return &mimi.NotAllowedError{Reason: "the join code was used up"}
+			} else if err != nil {
+				return err
+			}
+		}
+		return r.follow(tx, st, next, events, before, after)
+	}}
+	if err := r.append(st, events, c); err != nil {
+		return err
+	}
+	return st.room.Merge(next)
+}
+
+// follow moves the followers' cursors with the membership (Decision 54): a
+// provider that comes in begins with what names it, one that goes gets what
+// made it go.
+func (r *hosted) follow(tx *store.Tx, st *state, next *room.Next, events []store.Event, before, after []mimi.ProviderDomain) error {
+	own := r.h.cfg.Domain
+	for _, d := range after {
+		if d == own || slices.Contains(before, d) {
+			continue
+		}
+		if i := slices.IndexFunc(next.Events, func(e room.Event) bool { return slices.Contains(e.Providers, d) }); i >= 0 {
+			if err := tx.FollowRoom(st.row.ID, string(d), events[i].Seq); err != nil {
+				return err
+			}
+		}
+	}
+	last := events[len(events)-1].Seq
+	for _, d := range before {
+		if d != own && !slices.Contains(after, d) {
+			if err := tx.UnfollowRoom(st.row.ID, string(d), last); err != nil {
+				return err
+			}
+		}
+	}
+	// Users who are listed without any client hear of it by the commit, and
+	// join by themselves.
+	for _, user := range next.Listed {
+		d := user.Host()
+		if d == own || slices.Contains(before, d) || slices.Contains(after, d) {
+			continue
+		}
+		if err := tx.FollowRoom(st.row.ID, string(d), events[0].Seq); err != nil {
+			return err
+		}
+		if err := tx.UnfollowRoom(st.row.ID, string(d), events[0].Seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Propose makes the hub itself propose something, for example to remove a user
+// whose account was deleted. A proposal that comes to nothing is nil.
+func (h *Hub) Propose(ctx context.Context, uri mimi.RoomURI, propose func(r *room.Hub, now mimi.Millis) (*room.Next, error)) error {
+	r, err := h.room(uri)
+	if err != nil {
+		return err
+	}
+	return r.run(ctx, func(r *hosted) error {
+		for tries := 0; ; tries++ {
+			err := r.propose(propose)
+			if !errors.Is(err, store.ErrConflict) || tries >= 20 {
+				return err
+			}
+			r.state = nil
+		}
+	})
+}
+
+// RemoveUser proposes to take a user out of a room: its account is gone.
+func (h *Hub) RemoveUser(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI) error {
+	return h.Propose(ctx, uri, func(r *room.Hub, now mimi.Millis) (*room.Next, error) {
+		return r.ProposeRemove(now, rand.Reader, user)
+	})
+}
+
+// RemoveClient proposes to take one client out of a room: the device is gone.
+func (h *Hub) RemoveClient(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI, client mimi.ClientURI) error {
+	return h.Propose(ctx, uri, func(r *room.Hub, now mimi.Millis) (*room.Next, error) {
+		return r.ProposeRemoveClient(now, rand.Reader, user, client)
+	})
+}
+
+func (r *hosted) propose(propose func(*room.Hub, mimi.Millis) (*room.Next, error)) error {
+	st, err := r.load()
+	if err != nil {
+		return err
+	}
+	next, err := propose(st.room, mimi.Millis(r.h.nextMillis(st.row.LastMillis)))
+	if err != nil || next == nil {
+		return err
+	}
+	return r.commit(st, r.h.cfg.Domain, next, nil)
+}
+
+// roomConfig is what the rooms of a cipher suite need from this hub.
+func (h *Hub) roomConfig(id mls.CipherSuite) (room.HubConfig, error) {
+	k := h.cfg.Keys.senders[id]
+	if k == nil {
+		return room.HubConfig{}, &mimi.NotAllowedError{Reason: fmt.Sprintf("this hub does not host groups of cipher suite %v", id)}
+	}
+	return room.HubConfig{Verifier: h.cfg.Credentials, Signer: k.signer}, nil
+}
