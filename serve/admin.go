@@ -1,0 +1,92 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/provider"
+)
+
+// serveAdmin serves what is for this machine only: metrics, profiles, and the
+// commands of comity admin.
+func (s *Server) serveAdmin(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthz", s.healthz)
+	mux.HandleFunc("/readyz", s.readyz)
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /admin/v1/status", func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.provider.Status(r.Context())
+		reply(w, v, err)
+	})
+	mux.HandleFunc("GET /admin/v1/peers", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, s.peers.List(), nil)
+	})
+	mux.HandleFunc("GET /admin/v1/peers/{domain}", func(w http.ResponseWriter, r *http.Request) {
+		d, err := mimi.ParseProviderDomain(r.PathValue("domain"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
+		defer cancel()
+		status, _ := s.peers.Status(d)
+		queue, err := s.provider.Queue(ctx, d)
+		reply(w, map[string]any{"report": s.out.Diagnose(ctx, d), "status": status, "queue": queue}, err)
+	})
+	mux.HandleFunc("POST /admin/v1/peers/{domain}/{action}", s.peerAction)
+	mux.HandleFunc("GET /admin/v1/reports", func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.provider.Reports(r.Context())
+		reply(w, v, err)
+	})
+	mux.HandleFunc("PUT /admin/v1/users/{name}/attributes", func(w http.ResponseWriter, r *http.Request) {
+		var at provider.Attributes
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&at); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		reply(w, at, s.provider.SetAttributes(r.Context(), r.PathValue("name"), at))
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	return serveHTTP(ctx, server, func() error { return server.Serve(s.adminListener) })
+}
+
+// peerAction changes how we deal with a peer while the provider runs.
+func (s *Server) peerAction(w http.ResponseWriter, r *http.Request) {
+	d, err := mimi.ParseProviderDomain(r.PathValue("domain"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	switch action := r.PathValue("action"); action {
+	case "block":
+		err = s.peers.Block(d, "by the operator")
+	case "unblock":
+		err = s.peers.Unblock(d)
+	case "pause", "resume", "retry", "drop":
+		err = s.provider.PeerQueue(r.Context(), d, action)
+	default:
+		http.Error(w, action+" is not block, unblock, pause, resume, retry or drop", http.StatusBadRequest)
+		return
+	}
+	reply(w, map[string]string{"peer": string(d), "done": r.PathValue("action")}, err)
+}
+
+func reply(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,296 @@
+package serve
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/comity-im/comity/clientapi"
+	"github.com/comity-im/comity/federation"
+	"github.com/comity-im/comity/identity"
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls/suite"
+	"github.com/comity-im/comity/provider"
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/store/postgres"
+	"github.com/comity-im/comity/store/sqlite"
+)
+
+// A Server is one provider with its listeners open.
+type Server struct {
+	cfg      Config
+	logger   *slog.Logger
+	store    *store.Store
+	cert     *federation.Certificate
+	peers    *federation.Peers
+	out      *federation.Client
+	in       *federation.Server
+	provider *provider.Provider
+	registry *prometheus.Registry
+	metrics  *provider.Metrics
+
+	federationListener, clientListener, adminListener net.Listener
+}
+
+// NewLogger returns the logger that a config asks for.
+func NewLogger(w io.Writer, cfg Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// Open checks a config, opens the database and the listeners, and returns a
+// server that Run makes work. Its errors are sentences for whoever starts it.
+func Open(ctx context.Context, cfg Config, logger *slog.Logger) (s *Server, err error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	s = &Server{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	domain := mimi.ProviderDomain(cfg.Domain)
+	s.cert, err = federation.LoadCertificate(federation.CertificateConfig{Domain: domain, CertFile: cfg.path(cfg.Certificate.Cert), KeyFile: cfg.path(cfg.Certificate.Key), Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	peers, err := cfg.peers()
+	if err != nil {
+		return nil, err
+	}
+	peers.Logger = logger
+	if s.peers, err = federation.NewPeers(peers); err != nil {
+		return nil, err
+	}
+	fixed, err := cfg.issuers()
+	if err != nil {
+		return nil, err
+	}
+	if s.federationListener, err = federation.Listen(cfg.Listen.Federation); err != nil {
+		return nil, err
+	}
+	if s.clientListener, err = federation.Listen(cfg.Listen.Clients); err != nil {
+		return nil, err
+	}
+	if cfg.Listen.Admin != "" {
+		if s.adminListener, err = federation.Listen(cfg.Listen.Admin); err != nil {
+			return nil, err
+		}
+	}
+	if s.store, err = openStore(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if s.out, err = federation.NewClient(federation.ClientConfig{Certificate: s.cert, Peers: s.peers, Logger: logger, Registry: s.registry}); err != nil {
+		return nil, err
+	}
+	s.metrics = provider.NewMetrics(s.registry)
+	retention, _ := time.ParseDuration(cfg.Limits.Retention) // checked
+	var suites []suite.ID
+	for _, id := range cfg.Limits.Suites {
+		suites = append(suites, suite.ID(id))
+	}
+	s.provider, err = provider.New(ctx, provider.Config{
+		Domain: domain, Store: s.store, Peers: outside{s.out}, Node: cfg.Node, Logger: logger, FixedIssuers: fixed, Metrics: s.metrics,
+		Registration: cfg.Accounts.Registration, Invites: cfg.Accounts.Invites, ConsentFirst: cfg.Accounts.ConsentFirst, HiddenHandles: cfg.Accounts.HiddenHandles,
+		Suites: suites, StockFloor: cfg.Limits.StockFloor, StockCeiling: cfg.Limits.StockCeiling, KeysPerRequester: cfg.Limits.KeysPerRequester,
+		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond, MaxAsset: cfg.Limits.MaxAsset,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.in, err = federation.NewServer(federation.ServerConfig{
+		Certificate: s.cert, Peers: s.peers, Hub: s.provider, Base: cfg.base(), Logger: logger, Registry: s.registry, Ready: s.store.Ping,
+		Issuers: func(context.Context) ([]byte, error) { return s.provider.IssuersDocument() },
+	})
+	return s, err
+}
+
+func openStore(ctx context.Context, cfg Config) (*store.Store, error) {
+	data := cfg.path(cfg.Data)
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, fmt.Errorf("the data folder can't be made: %w", err)
+	}
+	if cfg.Store != "" {
+		return postgres.Open(ctx, cfg.Store, 0)
+	}
+	return sqlite.Open(ctx, filepath.Join(data, "comity.db"))
+}
+
+// issuers reads the credential issuers of peers that are fixed.
+func (c *Config) issuers() (map[mimi.ProviderDomain][]*x509.Certificate, error) {
+	out := map[mimi.ProviderDomain][]*x509.Certificate{}
+	for name, p := range c.Peers.Peer {
+		if p.Issuers == "" {
+			continue
+		}
+		b, err := os.ReadFile(c.path(p.Issuers))
+		if err != nil {
+			return nil, fmt.Errorf("peers.peer.%s.issuers: %w", name, err)
+		}
+		if out[mimi.ProviderDomain(name)], err = identity.ParseAnchorsPEM(b); err != nil {
+			return nil, fmt.Errorf("peers.peer.%s.issuers: %s: %w", name, p.Issuers, err)
+		}
+	}
+	return out, nil
+}
+
+// outside is how the provider reaches others.
+type outside struct{ c *federation.Client }
+
+func (o outside) Peer(d mimi.ProviderDomain) mimi.Hub { return o.c.Peer(d) }
+
+func (o outside) Issuers(ctx context.Context, d mimi.ProviderDomain) ([]*x509.Certificate, error) {
+	doc, _, err := o.c.Issuers(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return identity.ParseIssuers(doc, d)
+}
+
+// FederationAddr, ClientAddr and AdminAddr are where the listeners are; nil for
+// one that isn't.
+func (s *Server) FederationAddr() net.Addr { return addr(s.federationListener) }
+
+// ClientAddr is where our users' clients connect.
+func (s *Server) ClientAddr() net.Addr { return addr(s.clientListener) }
+
+// AdminAddr is where the operator connects.
+func (s *Server) AdminAddr() net.Addr { return addr(s.adminListener) }
+
+func addr(l net.Listener) net.Addr {
+	if l == nil {
+		return nil
+	}
+	return l.Addr()
+}
+
+// Run serves until ctx ends, then lets what is under way finish, and closes
+// everything.
+func (s *Server) Run(ctx context.Context) error {
+	s.logger.Info("provider is up", "domain", s.cfg.Domain, "federation", s.federationListener.Addr().String(), "clients", s.clientListener.Addr().String(), "store", s.store.Engine())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	run := func(f func(context.Context) error) {
+		wg.Go(func() {
+			err := f(ctx)
+			cancel() // one that ends takes the others along
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	// The provider outlives the listeners: requests under way still use it.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var worker sync.WaitGroup
+	worker.Go(func() { s.provider.Run(work) })
+	run(func(ctx context.Context) error { return s.in.Serve(ctx, s.federationListener) })
+	run(s.serveClients)
+	if s.adminListener != nil {
+		run(s.serveAdmin)
+	}
+	wg.Wait()
+	stop()
+	worker.Wait()
+	s.logger.Info("provider is down", "domain", s.cfg.Domain)
+	return errors.Join(append(errs, s.close())...)
+}
+
+// Reload reads certificates and trust anchors again.
+func (s *Server) Reload() error {
+	s.peers.Reload()
+	return s.cert.Reload()
+}
+
+// drainTime is how long requests may take when the server ends.
+const drainTime = 10 * time.Second
+
+// serveHTTP serves a handler until ctx ends.
+func serveHTTP(ctx context.Context, server *http.Server, serve func() error) error {
+	// Streams end with the server, not with their clients.
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	server.BaseContext = func(net.Listener) context.Context { return base }
+	failed := make(chan error, 1)
+	go func() { failed <- serve() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	cancel()
+	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer stop()
+	err := server.Shutdown(drain)
+	if err != nil {
+		err = errors.Join(err, server.Close())
+	}
+	<-failed
+	return err
+}
+
+func (s *Server) serveClients(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle(clientapi.Prefix, clientapi.NewHandler(clientapi.HandlerConfig{Service: s.provider.Clients(), Logger: s.logger, Observe: s.metrics.ClientRequest}))
+	mux.HandleFunc("/healthz", s.healthz)
+	mux.HandleFunc("/readyz", s.readyz)
+	server := &http.Server{
+		Handler: mux, TLSConfig: s.cert.ServerTLS(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 256},
+	}
+	return serveHTTP(ctx, server, func() error { return server.ServeTLS(s.clientListener, "", "") })
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") }
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.store.Ping(ctx); err != nil {
+		http.Error(w, "the database does not answer: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ready\n")
+}
+
+func (s *Server) close() error {
+	var errs []error
+	if s.out != nil {
+		s.out.Close()
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	for _, l := range []net.Listener{s.federationListener, s.clientListener, s.adminListener} {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
