@@ -186,9 +186,6 @@ func (n *Next) Response() *mimi.UpdateRoomResponse {
 	return &mimi.UpdateRoomResponse{ResponseCode: mimi.UpdateSuccess, AcceptedTimestamp: n.Accepted}
 }
 
-// Providers returns the providers that have a client in the group after it, sorted.
-func (n *Next) Providers() []mimi.ProviderDomain { return n.room.leaves.domains() }
-
 // ErrStale says that the Hub has moved on since the Next was made.
 var ErrStale = errors.New("room: the hub has moved on")
 
