@@ -59,50 +59,54 @@ func NewLogger(w io.Writer, cfg Log) *slog.Logger {
 
 // Open checks a config, opens the database and the listeners, and returns a
 // server that Run makes work. Its errors are sentences for whoever starts it.
-func Open(ctx context.Context, cfg Config, logger *slog.Logger) (s *Server, err error) {
+func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*Server, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s = &Server{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	if err := s.open(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) open(ctx context.Context) (err error) {
+	cfg, logger := s.cfg, s.logger
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
 	domain := mimi.ProviderDomain(cfg.Domain)
 	s.cert, err = federation.LoadCertificate(federation.CertificateConfig{Domain: domain, CertFile: cfg.path(cfg.Certificate.Cert), KeyFile: cfg.path(cfg.Certificate.Key), Logger: logger})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	peers, err := cfg.peers()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	peers.Logger = logger
 	if s.peers, err = federation.NewPeers(peers); err != nil {
-		return nil, err
+		return err
 	}
 	fixed, err := cfg.issuers()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if s.federationListener, err = federation.Listen(cfg.Listen.Federation); err != nil {
-		return nil, err
+		return err
 	}
 	if s.clientListener, err = federation.Listen(cfg.Listen.Clients); err != nil {
-		return nil, err
+		return err
 	}
 	if cfg.Listen.Admin != "" {
 		if s.adminListener, err = federation.Listen(cfg.Listen.Admin); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if s.store, err = openStore(ctx, cfg); err != nil {
-		return nil, err
+		return err
 	}
 	if s.out, err = federation.NewClient(federation.ClientConfig{Certificate: s.cert, Peers: s.peers, Logger: logger, Registry: s.registry}); err != nil {
-		return nil, err
+		return err
 	}
 	s.metrics = provider.NewMetrics(s.registry)
 	retention, _ := time.ParseDuration(cfg.Limits.Retention) // checked
@@ -117,13 +121,13 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (s *Server, err 
 		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond, MaxAsset: cfg.Limits.MaxAsset,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.in, err = federation.NewServer(federation.ServerConfig{
 		Certificate: s.cert, Peers: s.peers, Hub: s.provider, Base: cfg.base(), Logger: logger, Registry: s.registry, Ready: s.store.Ping,
 		Issuers: func(context.Context) ([]byte, error) { return s.provider.IssuersDocument() },
 	})
-	return s, err
+	return err
 }
 
 func openStore(ctx context.Context, cfg Config) (*store.Store, error) {
