@@ -33,6 +33,7 @@ import (
 	"github.com/comity-im/comity/provider/keymaterial"
 	"github.com/comity-im/comity/provider/trust"
 	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
 )
 
 // Peers is how other providers are reached.
@@ -237,7 +238,10 @@ func loadIssuer(ctx context.Context, cfg Config) (*identity.Issuer, error) {
 			return nil, err
 		}
 		err = cfg.Store.Update(ctx, func(tx *store.Tx) (err error) {
-			stored, err = tx.CreateMeta("issuer", append(certs, key...))
+			b, err := tlspl.Marshal(&storedIssuer{certs, key})
+			if err == nil {
+				stored, err = tx.CreateMeta("issuer", b)
+			}
 			return err
 		})
 		if err != nil {
@@ -246,7 +250,19 @@ func loadIssuer(ctx context.Context, cfg Config) (*identity.Issuer, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return identity.LoadIssuer(cfg.Domain, stored, stored)
+	var i storedIssuer
+	if err := tlspl.Unmarshal(stored, &i); err != nil {
+		return nil, err
+	}
+	return identity.LoadIssuer(cfg.Domain, i.Certificates, i.Key)
+}
+
+// storedIssuer is the certification authority in the database, as PEM.
+type storedIssuer struct{ Certificates, Key []byte }
+
+func (i *storedIssuer) Code(c *tlspl.Codec) {
+	tlspl.Opaque(c, &i.Certificates)
+	tlspl.Opaque(c, &i.Key)
 }
 
 // refused logs and counts a refusal.

@@ -119,7 +119,7 @@ admin = "127.0.0.1:8445"     # metrics, profiles and comity admin; only loopback
 
 [certificate]                # names the domain as a dNSName; reloaded when the files change
 cert = "a.example.pem"
-key = "a.example.key"
+key = "a.example-key.pem"
 
 [public]
 federation = ""              # URL of our endpoints; empty: https://<domain>:<port>/mimi/v1

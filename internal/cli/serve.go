@@ -165,7 +165,7 @@ admin = "127.0.0.1:8445"
 
 [certificate]
 cert = "%s.pem"
-key = "%s.key"
+key = "%s-key.pem"
 
 [peers]
 web_ca = "ca.pem"      # the test authority instead of the public ones
