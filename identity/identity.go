@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/policy"
 	"github.com/comity-im/comity/mls"
 )
 
@@ -42,7 +43,7 @@ type Identity struct {
 	Certificate *x509.Certificate
 
 	// Claims are what a room's preauthorization may ask for. Decision 90
-	Claims []mimi.Claim
+	Claims policy.ClaimSet
 }
 
 // Provider returns the domain of the provider that vouches for the identity.
@@ -108,9 +109,8 @@ var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 // Tags of GeneralName (RFC 5280 §4.2.1.6).
 const (
-	sanOther = 0
-	sanDNS   = 2
-	sanURI   = 6
+	sanDNS = 2
+	sanURI = 6
 )
 
 // altNames returns the certificate's subject alternative names as they are
@@ -195,61 +195,6 @@ func keyMatches(cert *x509.Certificate, signatureKey []byte) bool {
 	return false
 }
 
-// x509Claims returns the claims of a certificate: for each attribute of the
-// subject, the DER of its type's OID and the contents octets of its value; for
-// each subject alternative name, the DER of the OID of that extension and the
-// whole GeneralName, whose tag says what type it is; for an otherName, its
-// type-id and value as well. Decision 90
-func x509Claims(cert *x509.Certificate) []mimi.Claim {
-	var claims []mimi.Claim
-	add := func(oid asn1.ObjectIdentifier, value []byte) {
-		if id, err := asn1.Marshal(oid); err == nil {
-			claims = append(claims, mimi.Claim{
-				ClaimID:    mimi.ClaimID{CredentialType: mls.CredentialX509, ID: id},
-				ClaimValue: value,
-			})
-		}
-	}
-
-	type attribute struct {
-		Type  asn1.ObjectIdentifier
-		Value asn1.RawValue
-	}
-	var subject []asn1.RawValue // each a SET OF attribute
-	if _, err := asn1.Unmarshal(cert.RawSubject, &subject); err == nil {
-		for i := range subject {
-			var set []attribute
-			if _, err := asn1.UnmarshalWithParams(subject[i].FullBytes, &set, "set"); err != nil {
-				continue
-			}
-			for _, a := range set {
-				add(a.Type, a.Value.Bytes)
-			}
-		}
-	}
-
-	names, err := altNames(cert)
-	if err != nil {
-		return claims
-	}
-	for i := range names {
-		n := &names[i]
-		add(oidSubjectAltName, n.FullBytes)
-		if isAltName(n, sanOther) {
-			var oid asn1.ObjectIdentifier
-			var value asn1.RawValue
-			rest, err := asn1.Unmarshal(n.Bytes, &oid)
-			if err != nil {
-				continue
-			}
-			if _, err := asn1.UnmarshalWithParams(rest, &value, "tag:0,explicit"); err == nil {
-				add(oid, value.Bytes)
-			}
-		}
-	}
-	return claims
-}
-
 // basicIdentity returns whom a basic credential names: its identity is a client
 // URI of two segments. Decision 11
 func basicIdentity(cred *mls.Credential) (Identity, error) {
@@ -261,10 +206,7 @@ func basicIdentity(cred *mls.Credential) (Identity, error) {
 	if !ok {
 		return Identity{}, fmt.Errorf("%w: %s is not of the form mimi://host/d/user/client", ErrNames, client)
 	}
-	return Identity{User: user, Client: client, Claims: []mimi.Claim{{
-		ClaimID:    mimi.ClaimID{CredentialType: mls.CredentialBasic},
-		ClaimValue: cred.Identity,
-	}}}, nil
+	return Identity{User: user, Client: client, Claims: policy.BasicClaims(cred.Identity)}, nil
 }
 
 // Names returns the user and client that a credential claims to be, without

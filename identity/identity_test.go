@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/policy"
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/tlspl"
@@ -335,8 +336,18 @@ func TestHub(t *testing.T) {
 	if _, err := v.VerifyCredential(&cred, s.Public(), now); !errors.Is(err, ErrNames) {
 		t.Errorf("hub as client: %v", err)
 	}
-	if !NamesHub(&cred, "hub.example") || !NamesHub(&basic, "hub.example") || NamesHub(&cred, "b.example") || NamesHub(&client, "hub.example") {
-		t.Error("NamesHub is wrong")
+	for _, c := range []mls.Credential{cred, basic} {
+		if hub, err := HubName(&c); err != nil || hub != "hub.example" {
+			t.Errorf("HubName = %q, %v", hub, err)
+		}
+	}
+	for _, c := range []mls.Credential{client, mls.BasicCredential([]byte("mimi://a.example/u/a")), mls.BasicCredential(nil)} {
+		if hub, err := HubName(&c); !errors.Is(err, ErrHub) {
+			t.Errorf("HubName = %q, %v", hub, err)
+		}
+	}
+	if hub, err := HubName(&mls.Credential{Type: 9}); !errors.Is(err, ErrCredentialType) {
+		t.Errorf("HubName = %q, %v", hub, err)
 	}
 }
 
@@ -381,14 +392,15 @@ func TestClaims(t *testing.T) {
 		return mimi.Claim{ClaimID: mimi.ClaimID{CredentialType: typ, ID: []byte(oid)}, ClaimValue: []byte(value)}
 	}
 	const o, ou, san = "\x06\x03\x55\x04\x0a", "\x06\x03\x55\x04\x0b", "\x06\x03\x55\x1d\x11"
-	roles := &mimi.RoleData{Roles: []mimi.Role{{RoleIndex: 3}, {RoleIndex: 4}}}
+	roles := must(policy.NewRoles(&mimi.RoleData{Roles: []mimi.Role{{RoleIndex: 3}, {RoleIndex: 4}}}))
 	match := func(id Identity, claims ...mimi.Claim) mimi.RoleIndex {
 		d := mimi.PreAuthData{PreauthorizedEntries: []mimi.PreAuthRoleEntry{
 			{Claimset: claims, TargetRole: mimi.Role{RoleIndex: 9}}, // no such role
 			{Claimset: claims, TargetRole: mimi.Role{RoleIndex: 4}},
 			{Claimset: claims, TargetRole: mimi.Role{RoleIndex: 3}}, // the first counts
 		}}
-		return d.Match(id.Claims, roles)
+		role, _ := policy.MatchPreauth(&d, roles, id.Claims)
+		return mimi.RoleIndex(role)
 	}
 	userSAN := "\x86\x1bmimi://a.example/u/al%20ice"
 	for _, tt := range []struct {
@@ -488,7 +500,7 @@ func FuzzVerifyCredential(f *testing.F) {
 			}
 		}
 		if cert, err := x509.ParseCertificate(der); err == nil {
-			x509Claims(cert)
+			policy.X509Claims(cert.Raw)
 		}
 	})
 }

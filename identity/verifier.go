@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/policy"
 	"github.com/comity-im/comity/mls"
 )
 
@@ -147,10 +148,14 @@ func (v *Verifier) verifyX509(cred *mls.Credential, signatureKey []byte, now tim
 	if err != nil {
 		return Identity{}, &CredentialError{domain, err}
 	}
+	claims, err := policy.X509Claims(leaf.Raw)
+	if err != nil {
+		return Identity{}, &CredentialError{domain, fmt.Errorf("%w: %v", ErrCertificate, err)}
+	}
 	id := Identity{
 		User: user, Client: client,
 		NotBefore: notBefore, NotAfter: notAfter,
-		Certificate: leaf, Claims: x509Claims(leaf),
+		Certificate: leaf, Claims: claims,
 	}
 	v.cache.put(key, cacheEntry{id, a})
 	return id, nil
@@ -210,7 +215,11 @@ func (v *Verifier) VerifyHub(cred *mls.Credential, signatureKey []byte, hub mimi
 		if err != nil {
 			return &CredentialError{hub, err}
 		}
-		if err := hubNames(chain[0], hub); err != nil {
+		name, err := hubName(chain[0])
+		if err == nil && name != hub {
+			err = fmt.Errorf("%w: it names %s", ErrHub, name)
+		}
+		if err != nil {
 			return &CredentialError{hub, err}
 		}
 		if !keyMatches(chain[0], signatureKey) {
@@ -224,29 +233,45 @@ func (v *Verifier) VerifyHub(cred *mls.Credential, signatureKey []byte, hub mimi
 	return &CredentialError{hub, fmt.Errorf("%w: %v", ErrCredentialType, cred.Type)}
 }
 
-func hubNames(cert *x509.Certificate, hub mimi.ProviderDomain) error {
-	dns, err := dnsNames(cert)
-	if err != nil {
-		return err
-	}
-	if len(dns) != 1 || dns[0] != string(hub) {
-		return fmt.Errorf("%w: names are %q", ErrHub, dns)
-	}
-	return nil
-}
-
-// NamesHub reports whether the credential claims to be the hub's, without
-// verifying anything: so a client finds the hub among a group's external
-// senders. Decision 32
-func NamesHub(cred *mls.Credential, hub mimi.ProviderDomain) bool {
+// HubName returns the provider whose hub the credential claims to be, without
+// verifying anything: a client finds the hub among a group's external senders
+// by it. Decision 32
+func HubName(cred *mls.Credential) (mimi.ProviderDomain, error) {
 	switch cred.Type {
 	case mls.CredentialBasic:
-		return string(cred.Identity) == string(hub.URI())
+		u, err := mimi.ParseProviderURI(string(cred.Identity))
+		if err != nil {
+			return "", &CredentialError{Err: fmt.Errorf("%w: %w", ErrHub, err)}
+		}
+		return u.Host(), nil
 	case mls.CredentialX509:
 		chain, err := parseChain(cred)
-		return err == nil && hubNames(chain[0], hub) == nil
+		if err != nil {
+			return "", &CredentialError{Err: err}
+		}
+		hub, err := hubName(chain[0])
+		if err != nil {
+			return "", &CredentialError{Err: err}
+		}
+		return hub, nil
 	}
-	return false
+	return "", &CredentialError{Err: fmt.Errorf("%w: %v", ErrCredentialType, cred.Type)}
+}
+
+// hubName returns the one dNSName of a certificate, which names a provider.
+func hubName(cert *x509.Certificate) (mimi.ProviderDomain, error) {
+	dns, err := dnsNames(cert)
+	if err != nil {
+		return "", err
+	}
+	if len(dns) != 1 {
+		return "", fmt.Errorf("%w: names are %q", ErrHub, dns)
+	}
+	hub, err := mimi.ParseProviderDomain(dns[0])
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrHub, err)
+	}
+	return hub, nil
 }
 
 // HubName returns the provider that a hub's credential claims to be of, without

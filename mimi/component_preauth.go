@@ -1,8 +1,6 @@
 package mimi
 
 import (
-	"bytes"
-
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/tlspl"
 )
@@ -62,38 +60,4 @@ type PreAuthData struct {
 func (d *PreAuthData) Code(c *tlspl.Codec) {
 	c.Field("preauthorized_entries")
 	tlspl.Vector(c, &d.PreauthorizedEntries)
-}
-
-// Match returns the role of the first entry whose claims are all among those of
-// a credential, and that names a role of the list; RoleNone if there is none.
-// An entry without claims never matches. Decisions 89, 90
-func (d *PreAuthData) Match(claims []Claim, roles *RoleData) RoleIndex {
-	for i := range d.PreauthorizedEntries {
-		e := &d.PreauthorizedEntries[i]
-		if len(e.Claimset) == 0 || roles.Find(e.TargetRole.RoleIndex) == nil {
-			continue
-		}
-		all := true
-		for j := range e.Claimset {
-			if !e.Claimset[j].among(claims) {
-				all = false
-				break
-			}
-		}
-		if all {
-			return e.TargetRole.RoleIndex
-		}
-	}
-	return RoleNone
-}
-
-func (l *Claim) among(claims []Claim) bool {
-	for i := range claims {
-		o := &claims[i]
-		if o.ClaimID.CredentialType == l.ClaimID.CredentialType &&
-			bytes.Equal(o.ClaimID.ID, l.ClaimID.ID) && bytes.Equal(o.ClaimValue, l.ClaimValue) {
-			return true
-		}
-	}
-	return false
 }
