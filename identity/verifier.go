@@ -274,33 +274,6 @@ func hubName(cert *x509.Certificate) (mimi.ProviderDomain, error) {
 	return hub, nil
 }
 
-// HubName returns the provider that a hub's credential claims to be of, without
-// verifying anything. Decisions 32, 47
-func HubName(cred *mls.Credential) (mimi.ProviderDomain, error) {
-	switch cred.Type {
-	case mls.CredentialBasic:
-		uri, err := mimi.ParseProviderURI(string(cred.Identity))
-		if err != nil {
-			return "", &CredentialError{Err: fmt.Errorf("%w: %v", ErrHub, err)}
-		}
-		return uri.Host(), nil
-	case mls.CredentialX509:
-		chain, err := parseChain(cred)
-		if err != nil {
-			return "", &CredentialError{Err: err}
-		}
-		dns, err := dnsNames(chain[0])
-		if err != nil {
-			return "", &CredentialError{Err: err}
-		}
-		if len(dns) != 1 {
-			return "", &CredentialError{Err: fmt.Errorf("%w: names are %q", ErrHub, dns)}
-		}
-		return mimi.ParseProviderDomain(dns[0])
-	}
-	return "", &CredentialError{Err: fmt.Errorf("%w: %v", ErrCredentialType, cred.Type)}
-}
-
 // A cache remembers credentials that verified. It keeps between half and all of
 // its size: when the young half is full, the old one is forgotten.
 type cache struct {
