@@ -237,6 +237,70 @@ func BenchmarkTrack(b *testing.B) {
 	})
 }
 
+// BenchmarkTrackStored follows a commit and stores what changed.
+func BenchmarkTrackStored(b *testing.B) {
+	forGroups(b, groupSizes, func(b *testing.B, n int) {
+		one, _, hub := fullGroups(b, n)
+		if _, err := hub.Flush(); err != nil {
+			b.Fatal(err)
+		}
+		staged, err := one.Stage(rand.Reader, CommitOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		written, times := 0, 0
+		floor{verifies: 2}.loop(b, 1, func() {
+			g := hub.Clone()
+			staged, err := g.Stage(staged.Message())
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := g.Merge(staged); err != nil {
+				b.Fatal(err)
+			}
+			records, err := g.Flush()
+			if err != nil {
+				b.Fatal(err)
+			}
+			times++
+			for _, r := range records {
+				written += len(r.Key) + len(r.Value)
+			}
+		})
+		b.ReportMetric(float64(written)/float64(times), "written-B/op")
+	})
+}
+
+// BenchmarkLoad restores a hub's group from its records and follows the first commit.
+func BenchmarkLoad(b *testing.B) {
+	forGroups(b, groupSizes, func(b *testing.B, n int) {
+		one, _, hub := fullGroups(b, n)
+		records, err := hub.Flush()
+		if err != nil {
+			b.Fatal(err)
+		}
+		staged, err := one.Stage(rand.Reader, CommitOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		floor{verifies: 2}.loop(b, 1, func() {
+			g, err := LoadPublicGroup(Config{}, func(yield func(k, v []byte) bool) {
+				for _, r := range records {
+					if !yield(r.Key, r.Value) {
+						return
+					}
+				}
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := g.Stage(staged.Message()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
 // BenchmarkJoin enters a group by a Welcome: N verifications on all cores.
 func BenchmarkJoin(b *testing.B) {
 	forGroups(b, groupSizes, func(b *testing.B, n int) {

@@ -2,7 +2,10 @@ package mls
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"iter"
+	"slices"
 
 	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/tlspl"
@@ -25,10 +28,7 @@ func ParseRatchetTree(s suite.Suite, b []byte) (*RatchetTree, error) {
 	if err := tlspl.UnmarshalAlias(c.buf, &c); err != nil {
 		return nil, err
 	}
-	t := &RatchetTree{suite: s, depth: treeDepth(uint32(c.width/2 + 1)), index: newTreeIndex(), fresh: true}
-	t.index.built = false
-	t.root = c.build(t.depth, t.Root(), t.writable())
-	return t, nil
+	return c.tree(s), nil
 }
 
 // A treeDecoder reads the entries of a ratchet_tree. It keeps those that are not blank.
@@ -96,6 +96,14 @@ func checkUnmerged(c *tlspl.Codec, x NodeIndex, list []LeafIndex) {
 			c.Fail(tlspl.ErrOrder)
 		}
 	}
+}
+
+// tree makes the smallest tree that has all entries.
+func (d *treeDecoder) tree(s suite.Suite) *RatchetTree {
+	t := &RatchetTree{suite: s, depth: treeDepth(uint32(d.width/2 + 1)), index: newTreeIndex(), fresh: true}
+	t.index.built = false
+	t.root = d.build(t.depth, t.Root(), t.writable())
+	return t
 }
 
 // build makes the subtree at x of a level from the entries that are left, and takes them.
@@ -225,42 +233,60 @@ func deltaNode(now, old *treeNode, x NodeIndex, emit func(NodeIndex, []byte)) {
 // out. It keeps the values. Leaves are decoded when they are first looked at; the error is a *[tlspl.SyntaxError] or a
 // *[TreeError] for a value that Delta never gave.
 func LoadRatchetTree(s suite.Suite, nodes iter.Seq2[NodeIndex, []byte]) (*RatchetTree, error) {
-	t := &RatchetTree{suite: s, index: newTreeIndex(), fresh: true}
-	t.index.built = false
+	var d treeDecoder
+	sorted := true
 	for x, value := range nodes {
-		last := x.lastLeaf()
-		if last >= 1<<maxTreeDepth {
+		if x.lastLeaf() >= 1<<maxTreeDepth {
 			return nil, &TreeError{Rule: RuleSize, Node: x}
 		}
-		var n treeEntry
+		n := treeEntry{at: x}
 		if x.IsLeaf() {
 			if _, ok := viewLeaf(value); !ok {
 				return nil, &tlspl.SyntaxError{Field: "leaf_node", Err: tlspl.ErrTruncated}
 			}
 			n.leaf = &treeLeaf{raw: value}
 		} else {
-			n.parent = new(treeParent)
-			if err := tlspl.UnmarshalAlias(value, n.parent); err != nil {
-				return nil, err
+			p, ok := viewParent(value)
+			if !ok {
+				return nil, &tlspl.SyntaxError{Field: "parent_node", Err: tlspl.ErrTruncated}
 			}
+			n.parent = &treeParent{ParentNode: p}
 		}
-		t.extend(last)
-		p := &t.root
-		for l := t.depth; l > x.Level(); l-- {
-			n := t.own(p)
-			if x.IsLeaf() {
-				n.leaves++
+		sorted = sorted && (len(d.entries) == 0 || d.entries[len(d.entries)-1].at < x)
+		d.entries = append(d.entries, n)
+		d.width = max(d.width, int(x)+1)
+	}
+	if !sorted {
+		slices.SortFunc(d.entries, func(a, b treeEntry) int { return cmp.Compare(a.at, b.at) })
+		for i := 1; i < len(d.entries); i++ {
+			if d.entries[i-1].at == d.entries[i].at {
+				return nil, &TreeError{Rule: RuleStored, Node: d.entries[i].at}
 			}
-			p = n.child(l, last)
-		}
-		at := t.own(p)
-		if at.leaf != nil || at.parent != nil {
-			return nil, &TreeError{Rule: RuleStored, Node: x}
-		}
-		at.leaf, at.parent = n.leaf, n.parent
-		if x.IsLeaf() {
-			at.leaves = 1
 		}
 	}
+	t := d.tree(s)
+	t.index.stored = true
 	return t, nil
+}
+
+// viewParent decodes a stored ParentNode without a codec.
+func viewParent(raw []byte) (p ParentNode, ok bool) {
+	b := raw
+	if p.EncryptionKey, b, ok = cutOpaque(b); !ok {
+		return p, false
+	}
+	if p.ParentHash, b, ok = cutOpaque(b); !ok {
+		return p, false
+	}
+	list, rest, ok := cutOpaque(b)
+	if !ok || len(rest) != 0 || len(list)%4 != 0 {
+		return p, false
+	}
+	if len(list) > 0 {
+		p.UnmergedLeaves = make([]LeafIndex, len(list)/4)
+		for i := range p.UnmergedLeaves {
+			p.UnmergedLeaves[i] = LeafIndex(binary.BigEndian.Uint32(list[4*i:]))
+		}
+	}
+	return p, true
 }

@@ -14,6 +14,7 @@ import (
 type treeIndex struct {
 	seed       maphash.Seed
 	built      bool
+	stored     bool // the tree comes from storage and was validated before, so that nothing is there twice
 	encryption trie // encryption key -> node
 	signature  trie // signature key -> leaf
 	support    trie // capability -> number of members that list it
@@ -90,7 +91,7 @@ func (t *RatchetTree) indexNode(e *edit, n *treeNode, at NodeIndex, seen support
 		if !ok {
 			return // what was decoded or stored by this package always has the shape of a leaf
 		}
-		if x.duplicate == nil {
+		if !x.stored && x.duplicate == nil {
 			if at, found := t.FindEncryptionKey(v.encryptionKey); found {
 				x.duplicate = &TreeError{Rule: RuleDuplicateKey, Node: at}
 			} else if i, found := t.FindSignatureKey(v.signatureKey); found {
@@ -104,7 +105,7 @@ func (t *RatchetTree) indexNode(e *edit, n *treeNode, at NodeIndex, seen support
 		seen.extensions[string(v.extensions)]++
 		return
 	case n.parent != nil:
-		if x.duplicate == nil {
+		if !x.stored && x.duplicate == nil {
 			if at, found := t.FindEncryptionKey(n.parent.EncryptionKey); found {
 				x.duplicate = &TreeError{Rule: RuleDuplicateKey, Node: at}
 			}
