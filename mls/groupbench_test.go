@@ -154,8 +154,8 @@ func BenchmarkCommit(b *testing.B) {
 	})
 }
 
-// BenchmarkCommitAfterAdd makes the commit after the one that added everybody: N seals.
-func BenchmarkCommitAfterAdd(b *testing.B) {
+// BenchmarkCommitEmptyTree makes the commit after the one that added everybody: N seals.
+func BenchmarkCommitEmptyTree(b *testing.B) {
 	forGroups(b, groupSizes[:2], func(b *testing.B, n int) {
 		creator, _, _ := addAll(b, n)
 		floor{signs: 3, seals: n - 1, keys: depthOf(n) + 2}.loop(b, 2, func() {
@@ -166,8 +166,8 @@ func BenchmarkCommitAfterAdd(b *testing.B) {
 	})
 }
 
-// BenchmarkAddAll makes a commit that adds everybody: two verifications and a seal each.
-func BenchmarkAddAll(b *testing.B) {
+// BenchmarkAddMany makes a commit that adds everybody: two verifications and a seal each.
+func BenchmarkAddMany(b *testing.B) {
 	forGroups(b, groupSizes[:2], func(b *testing.B, n int) {
 		creator := newClient(b, "creator")
 		creator.create(b, nil)
@@ -183,9 +183,9 @@ func BenchmarkAddAll(b *testing.B) {
 	})
 }
 
-// BenchmarkProcess verifies and opens another's commit in a full tree: two verifications, one open, and as many keys as
+// BenchmarkProcessCommit verifies and opens another's commit in a full tree: two verifications, one open, and as many keys as
 // there are nodes above both.
-func BenchmarkProcess(b *testing.B) {
+func BenchmarkProcessCommit(b *testing.B) {
 	forGroups(b, groupSizes, func(b *testing.B, n int) {
 		one, other, _ := fullGroups(b, n)
 		staged, err := one.Stage(rand.Reader, CommitOptions{})
@@ -322,8 +322,8 @@ func BenchmarkJoin(b *testing.B) {
 	})
 }
 
-// BenchmarkDecrypt opens an application message of 100 bytes.
-func BenchmarkDecrypt(b *testing.B) {
+// BenchmarkReceive opens an application message of 100 bytes.
+func BenchmarkReceive(b *testing.B) {
 	forGroups(b, []int{10000}, func(b *testing.B, n int) {
 		one, other, _ := fullGroups(b, n)
 		data := make([]byte, 100)
@@ -346,8 +346,8 @@ func BenchmarkDecrypt(b *testing.B) {
 	})
 }
 
-// BenchmarkEncrypt protects an application message of 100 bytes.
-func BenchmarkEncrypt(b *testing.B) {
+// BenchmarkSend protects an application message of 100 bytes.
+func BenchmarkSend(b *testing.B) {
 	forGroups(b, []int{10000}, func(b *testing.B, n int) {
 		g, _, _ := fullGroups(b, n)
 		data := make([]byte, 100)
