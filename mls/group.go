@@ -20,6 +20,7 @@ type Group struct {
 	exporter *exporterTree
 	past     []*pastEpoch // the latest first
 	removed  bool         // this member was removed
+	former   *Group       // while the first commit is staged: the group that this one follows
 	stored   storedGroup
 }
 

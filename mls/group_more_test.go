@@ -152,7 +152,7 @@ func TestOwnUpdate(t *testing.T) {
 	r.propose(bob, m, err)
 	r.restart()
 	var rule *RuleError
-	if _, err := bob.group.Stage(rand.Reader, CommitOptions{AllPending: true}); !errors.As(err, &rule) || rule.Rule != RuleCommitterUpdate {
+	if _, err := bob.group.Stage(rand.Reader, CommitOptions{References: []ProposalRef{bob.group.Pending()[0].Ref}}); !errors.As(err, &rule) || rule.Rule != RuleCommitterUpdate {
 		t.Errorf("own Update: %v", err)
 	}
 	r.commit(alice, CommitOptions{AllPending: true})
@@ -236,5 +236,106 @@ func TestSemiPrivate(t *testing.T) {
 	var rule *RuleError
 	if _, err := alice.group.Stage(rand.Reader, CommitOptions{Proposals: []Proposal{add(carol.keyPackage(t))}}); !errors.As(err, &rule) || rule.Rule != RuleWireFormat {
 		t.Errorf("a member without the wire format: %v", err)
+	}
+}
+
+func TestReInit(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob", "carol")
+	alice, bob, carol := r.clients[0], r.clients[1], r.clients[2]
+	next := &ReInit{GroupID: []byte("next"), Version: MLS10, CipherSuite: testSuite, Extensions: Extensions{{ExtensionRequiredCapabilities, marshal(&RequiredCapabilities{})}}}
+	m, err := carol.group.Propose(rand.Reader, Proposal{Type: ProposalReInit, ReInit: next}, SendOptions{})
+	r.propose(carol, m, err)
+	r.commit(alice, CommitOptions{AllPending: true})
+	for _, c := range r.clients {
+		if c.group.Active() || r.hub.ReInit() == nil {
+			t.Errorf("%s can still use the group", c.name)
+		}
+	}
+	if _, err := alice.group.Encrypt(rand.Reader, nil, nil); !errors.Is(err, ErrGroupClosed) {
+		t.Errorf("message in a closed group: %v", err)
+	}
+	if _, err := alice.group.Stage(rand.Reader, CommitOptions{}); !errors.Is(err, ErrGroupClosed) {
+		t.Errorf("commit in a closed group: %v", err)
+	}
+	members := []KeyPackage{alice.keyPackage(t), carol.keyPackage(t)}
+	group, staged, err := bob.group.ReInitGroup(rand.Reader, bob.config, FollowOptions{Leaf: bob.leaf, Lifetime: Lifetime{1, 1 << 40}, Members: members})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := group.Merge(staged); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*client{alice, carol} {
+		_, err := JoinWelcome(c.config, staged.Welcome(), c.keys, JoinOptions{RatchetTree: group.Tree().Bytes()})
+		var rule *RuleError
+		if !errors.As(err, &rule) || rule.Rule != RulePSKUnknown {
+			t.Errorf("joins without the old group: %v", err)
+		}
+		joined, err := JoinWelcome(c.config, staged.Welcome(), c.keys, JoinOptions{RatchetTree: group.Tree().Bytes(), Former: c.group})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(joined.EpochAuthenticator(), group.EpochAuthenticator()) || joined.Epoch() != 1 {
+			t.Error("another state")
+		}
+	}
+	// Everybody must come along.
+	_, _, err = bob.group.ReInitGroup(rand.Reader, bob.config, FollowOptions{Leaf: bob.leaf, Lifetime: Lifetime{1, 1 << 40}, Members: members[:1]})
+	var rule *RuleError
+	if !errors.As(err, &rule) || rule.Rule != RuleReInitWelcome {
+		t.Errorf("a member is left behind: %v", err)
+	}
+}
+
+func TestBranch(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob", "carol")
+	alice, bob := r.clients[0], r.clients[1]
+	o := FollowOptions{Leaf: alice.leaf, Lifetime: Lifetime{1, 1 << 40}, Members: []KeyPackage{bob.keyPackage(t)}}
+	group, staged, err := alice.group.Branch(rand.Reader, alice.config, []byte("branch"), nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := group.Merge(staged); err != nil {
+		t.Fatal(err)
+	}
+	joined, err := JoinWelcome(bob.config, staged.Welcome(), bob.keys, JoinOptions{RatchetTree: group.Tree().Bytes(), Former: bob.group})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(joined.EpochAuthenticator(), group.EpochAuthenticator()) {
+		t.Error("another state")
+	}
+	o.Members = []KeyPackage{newClient(t, "stranger").keyPackage(t)}
+	var rule *RuleError
+	if _, _, err := alice.group.Branch(rand.Reader, alice.config, []byte("other"), nil, o); !errors.As(err, &rule) || rule.Rule != RuleBranchWelcome {
+		t.Errorf("a stranger in a subgroup: %v", err)
+	}
+}
+
+// Of pending proposals that don't go together a commit takes the ones that
+// RFC 9420 §12.2 prefers.
+func TestCommittable(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob", "carol", "dave")
+	alice, bob, carol, dave := r.clients[0], r.clients[1], r.clients[2], r.clients[3]
+	propose := func(c *client, p Proposal) {
+		t.Helper()
+		m, err := c.group.Propose(rand.Reader, p, SendOptions{})
+		r.propose(c, m, err)
+	}
+	update := func(c *client) {
+		t.Helper()
+		m, err := c.group.ProposeUpdate(rand.Reader, nil, SendOptions{})
+		r.propose(c, m, err)
+	}
+	update(bob)
+	update(bob)
+	update(carol)
+	propose(alice, remove(carol.group.OwnLeaf()))
+	propose(carol, Proposal{Type: ProposalSelfRemove})
+	propose(bob, Proposal{Type: ProposalReInit, ReInit: &ReInit{GroupID: []byte("x"), Version: MLS10, CipherSuite: testSuite}})
+	update(dave)
+	list := r.commit(dave, CommitOptions{AllPending: true}).Changes().Proposals
+	if len(list) != 2 || list[0].Type != ProposalUpdate || list[1].Type != ProposalSelfRemove {
+		t.Errorf("committed %v", list)
 	}
 }

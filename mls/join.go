@@ -66,12 +66,7 @@ func JoinWelcome(cfg Config, w *Welcome, k *KeyPackageSecrets, o JoinOptions) (*
 	for i := range ids {
 		ids[i] = &secrets.PSKs[i]
 	}
-	psk, err := lookupPSKs(&cfg, s, ids, func(id *PreSharedKeyID) ([]byte, error) {
-		if o.Former != nil && id.Type == PSKResumption && bytes.Equal(id.PSKGroupID, o.Former.GroupID()) {
-			return o.Former.ResumptionPSK(id.PSKEpoch)
-		}
-		return nil, ErrNoPSK
-	})
+	psk, err := lookupPSKs(&cfg, s, ids, func(id *PreSharedKeyID) ([]byte, error) { return resumptionOf(o.Former, id) })
 	if err != nil {
 		return nil, err
 	}

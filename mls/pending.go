@@ -85,3 +85,37 @@ func (p *pendingProposals) clone() pendingProposals {
 	}
 	return c
 }
+
+// committable returns what a commit by the member at own should refer to
+// (RFC 9420 §12.2): all that is pending, but of several about one leaf only a
+// SelfRemove, else a Remove, else the latest Update; not the committer's own
+// Update, which its path makes up for; and a ReInit only if it is alone.
+func (p *pendingProposals) committable(own LeafIndex) []ProposalRef {
+	best := make(map[LeafIndex]*pendingProposal)
+	rank := func(n *pendingProposal) int {
+		return slices.Index([]ProposalType{ProposalUpdate, ProposalRemove, ProposalSelfRemove}, n.Type)
+	}
+	others := false
+	for _, n := range p.list {
+		others = others || n.Type != ProposalReInit
+		leaf, ok := n.target()
+		if ok && (best[leaf] == nil || rank(n) > rank(best[leaf]) || rank(n) == 0 && rank(best[leaf]) == 0) {
+			best[leaf] = n
+		}
+	}
+	var refs []ProposalRef
+	reinits := 0
+	for _, n := range p.list {
+		leaf, targeted := n.target()
+		switch {
+		case targeted && best[leaf] != n, n.Type == ProposalUpdate && leaf == own:
+			continue
+		case n.Type == ProposalReInit:
+			if reinits++; others || reinits > 1 {
+				continue
+			}
+		}
+		refs = append(refs, n.Ref)
+	}
+	return refs
+}

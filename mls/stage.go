@@ -12,7 +12,7 @@ import (
 type CommitOptions struct {
 	Proposals           []Proposal    // by value
 	References          []ProposalRef // pending proposals by reference, in this order
-	AllPending          bool          // refer to all that are pending, before Proposals; References is ignored
+	AllPending          bool          // refer to all pending ones that go together; References is ignored
 	AuthenticatedData   []byte
 	WireFormat          WireFormat   // PublicMessage (also 0), PrivateMessage or SemiPrivateMessage
 	OmitPath            bool         // leave the path out where it is not required (RFC 9420 §12.4)
@@ -90,10 +90,7 @@ func (g *Group) Stage(rand io.Reader, o CommitOptions) (*StagedCommit, error) {
 	var list []ResolvedProposal
 	refs := o.References
 	if o.AllPending {
-		refs = nil
-		for _, p := range g.public.pending.list {
-			refs = append(refs, p.Ref)
-		}
+		refs = g.public.pending.committable(g.OwnLeaf())
 	}
 	for i, ref := range refs {
 		p := g.public.pending.find(ref)
@@ -284,8 +281,16 @@ func (g *Group) pskSecret(ids []*PreSharedKeyID) ([]byte, error) {
 		if id.Type == PSKResumption && bytes.Equal(id.PSKGroupID, g.GroupID()) {
 			return g.ResumptionPSK(id.PSKEpoch)
 		}
-		return nil, ErrNoPSK
+		return resumptionOf(g.former, id)
 	})
+}
+
+// resumptionOf returns the resumption PSK of another group, which may be nil.
+func resumptionOf(g *Group, id *PreSharedKeyID) ([]byte, error) {
+	if g == nil || id.Type != PSKResumption || !bytes.Equal(id.PSKGroupID, g.GroupID()) {
+		return nil, ErrNoPSK
+	}
+	return g.ResumptionPSK(id.PSKEpoch)
 }
 
 // lookupPSKs asks own first, then the application's store.
