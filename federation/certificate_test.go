@@ -140,3 +140,7 @@ func TestCertificateRotates(t *testing.T) {
 		t.Error("a rotation was counted where there was none")
 	}
 }
+
+func issueFor(t testing.TB, ca *devpki.CA, name string) devpki.Pair {
+	return issue(t, ca, devpki.Leaf{Names: []string{name}})
+}

@@ -272,6 +272,10 @@ func (c *Client) request(ctx context.Context, l *link, method, key string, v mim
 		l.peer.failed(c.now(), err)
 		return nil, err
 	}
+	return c.newRequest(ctx, method, target, body)
+}
+
+func (c *Client) newRequest(ctx context.Context, method, target string, body []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("federation: %w", err)

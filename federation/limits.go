@@ -26,7 +26,7 @@ const (
 )
 
 // DefaultEndpointLimits returns the limits of each endpoint by its directory
-// key. The sizes are those of Decision 10: 1 MiB, and 64 MiB where a ratchet tree may
+// key, and of the OHTTP gateway as "ohttpGateway". The sizes are those of Decision 10: 1 MiB, and 64 MiB where a ratchet tree may
 // travel.
 func DefaultEndpointLimits() map[string]EndpointLimit {
 	small := EndpointLimit{Body: mib, Concurrent: 64, BodyTime: 20 * time.Second, Time: 30 * time.Second}
@@ -44,6 +44,7 @@ func DefaultEndpointLimits() map[string]EndpointLimit {
 		"identifierQuery": {Body: 64 * kib, Concurrent: 16, BodyTime: 10 * time.Second, Time: 10 * time.Second},
 		"reportAbuse":     {Body: mib, Concurrent: 8, BodyTime: 20 * time.Second, Time: 30 * time.Second},
 		"proxyDownload":   {Concurrent: 32, Time: 5 * time.Minute},
+		gatewayKey:        {Body: 16 * kib, Concurrent: 16, BodyTime: 10 * time.Second, Time: time.Minute},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/comity-im/comity/mimi"
 )
@@ -15,8 +16,12 @@ type document struct {
 	serve   func(s *Server, x *exchange) *refusal
 }
 
-func (s *Server) public(path string) *document {
+func (s *Server) public(method, path string) *document {
 	switch path {
+	case gatewayPath:
+		if s.gateway != nil && method != http.MethodPost {
+			return &document{serve: (*Server).serveGatewayKeys}
+		}
 	case mimi.DirectoryPath:
 		return &document{serve: (*Server).serveDirectory}
 	case "/healthz":
@@ -92,7 +97,7 @@ func (s *Server) serveReady(x *exchange) *refusal {
 }
 
 func (s *Server) writeDocument(x *exchange, mediaType string, body []byte) {
-	_ = http.NewResponseController(x.w).SetWriteDeadline(s.now().Add(answerTime)) // not supported: a test's recorder
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(answerTime)) // not supported: a test's recorder
 	x.w.Header().Set("Content-Type", mediaType)
 	x.w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 	x.w.WriteHeader(http.StatusOK)

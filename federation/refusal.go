@@ -113,6 +113,8 @@ type refusal struct {
 	err    error         // for the log; nil if the text says it all
 	retry  time.Duration // Retry-After, if not zero
 	allow  string        // Allow, for 405
+
+	problem string // the type of a problem document (RFC 9457), in place of the text
 }
 
 func (r *refusal) Error() string {
@@ -123,8 +125,12 @@ func (r *refusal) Error() string {
 }
 
 func (r *refusal) write(w http.ResponseWriter) {
-	h := w.Header()
+	h, body := w.Header(), []byte(r.text+"\n")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if r.problem != "" {
+		h.Set("Content-Type", "application/problem+json")
+		body = fmt.Appendf(nil, "{\"type\": %q, \"title\": %q}\n", r.problem, r.text)
+	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	if r.retry > 0 {
@@ -134,7 +140,7 @@ func (r *refusal) write(w http.ResponseWriter) {
 		h.Set("Allow", r.allow)
 	}
 	w.WriteHeader(r.status)
-	_, _ = w.Write([]byte(r.text + "\n")) // the peer may have gone; it was logged already
+	_, _ = w.Write(body) // the peer may have gone; it was logged already
 }
 
 // retryAfter is d in whole seconds, rounded up (RFC 9110 §10.2.3).

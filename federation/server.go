@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/ohttp"
 )
 
 // ServerConfig is what a Server needs. Certificate, Peers and Hub are required.
@@ -40,8 +41,13 @@ type ServerConfig struct {
 	Issuers func(context.Context) ([]byte, error)
 	// Ready reports what keeps the provider from working; nil when it works.
 	Ready func(context.Context) error
-	// NotOffered lists endpoints, by directory key, that are left out.
+	// NotOffered lists endpoints, by directory key, that are left out. Without
+	// proxyDownload there is no OHTTP gateway either.
 	NotOffered []string
+	// ObliviousSecret is what the keys of the OHTTP gateway are derived from, 32
+	// octets or more, the same for all nodes of a provider. Nil: a new one with
+	// each start, after which clients fetch the keys again.
+	ObliviousSecret []byte
 	// DirectoryAge is how long peers may cache the directory. Default: 1 h.
 	DirectoryAge time.Duration
 	// Logger gets one line for each refusal. Nil means slog.Default.
@@ -59,6 +65,7 @@ type Server struct {
 	document  []byte // the directory as JSON
 	etag      string
 	endpoints []*endpoint
+	gateway   *gatewayKeys // nil: not offered
 	memory    memory
 	metrics   *serverMetrics
 	now       func() time.Time
@@ -116,6 +123,15 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		limit := cfg.Limits.Endpoints[h.key]
 		s.endpoints = append(s.endpoints, &endpoint{handler: h, template: templates[h.key],
 			limit: limit, slots: make(chan struct{}, limit.Concurrent)})
+	}
+	if s.directory.ProxyDownload != "" {
+		if s.gateway, err = newGatewayKeys(cfg.ObliviousSecret); err != nil {
+			return nil, err
+		}
+		authority, _, _ := strings.Cut(strings.TrimPrefix(cfg.Base, "https://"), "/")
+		limit := cfg.Limits.Endpoints[gatewayKey]
+		s.endpoints = append(s.endpoints, &endpoint{template: mimi.Template("https://" + authority + gatewayPath), limit: limit,
+			handler: handler{gatewayKey, http.MethodPost, 200, noVariable, s.serveGateway}, slots: make(chan struct{}, limit.Concurrent)})
 	}
 	s.metrics, err = newServerMetrics(cfg.Registry, func() float64 {
 		s.memory.mu.Lock()
@@ -281,12 +297,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			s.refuse(x, &refusal{status: 500, reason: ReasonFailed, text: "internal error"})
 		}
 	}()
+	// A connection keeps the deadline of its last answer, which may be over.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // not supported: a test's recorder
 	// Routed by the path as it came: %2F is part of a URI, "/" is not (Decision 3).
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	if !strings.HasPrefix(path, "/") { // the absolute form of HTTP/1.1
 		path = r.URL.EscapedPath()
 	}
-	if public := s.public(path); public != nil {
+	if public := s.public(r.Method, path); public != nil {
 		x.name = strings.Trim(path, "/.")
 		if err := s.servePublic(x, public); err != nil {
 			s.refuse(x, err)
@@ -364,6 +382,11 @@ func (s *Server) serveEndpoint(x *exchange, e *endpoint, values map[string]strin
 	if err != nil {
 		return refusalOf(err)
 	}
+	if e.key == gatewayKey {
+		x.w.Header().Set("Content-Type", ohttp.ResponseMediaType)
+	} else if e.status == http.StatusOK {
+		x.w.Header().Set("Content-Type", "application/octet-stream")
+	}
 	s.answer(x, e.status, answer)
 	return nil
 }
@@ -435,7 +458,7 @@ func (s *Server) readBody(x *exchange, n *peer, e *endpoint) (body []byte, relea
 	}
 	control := http.NewResponseController(x.w)
 	// A writer without deadlines is a test's recorder; the real ones have them.
-	if err := control.SetReadDeadline(s.now().Add(e.limit.BodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := control.SetReadDeadline(time.Now().Add(e.limit.BodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, release, refusalOf(err)
 	}
 	body, release, err := s.memory.readBody(n, x.r.Body, e.limit.Body)
@@ -465,10 +488,7 @@ func (s *Server) readBody(x *exchange, n *peer, e *endpoint) (body []byte, relea
 const answerTime = 60 * time.Second
 
 func (s *Server) answer(x *exchange, status int, body []byte) {
-	_ = http.NewResponseController(x.w).SetWriteDeadline(s.now().Add(answerTime)) // not supported: a test's recorder
-	if status == http.StatusOK {
-		x.w.Header().Set("Content-Type", "application/octet-stream")
-	}
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(answerTime)) // not supported: a test's recorder
 	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	x.w.Header().Set("Cache-Control", "no-store")
 	x.w.WriteHeader(status)
@@ -483,7 +503,7 @@ func (s *Server) finished(x *exchange, status int) {
 
 // refuse answers with an error, counts it and writes its one line to the log.
 func (s *Server) refuse(x *exchange, r *refusal) {
-	_ = http.NewResponseController(x.w).SetWriteDeadline(s.now().Add(answerTime))
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(answerTime))
 	if r.reason == ReasonSlowBody {
 		// What comes after half a body can't be understood.
 		x.w.Header().Set("Connection", "close")
