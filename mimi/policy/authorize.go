@@ -281,7 +281,7 @@ func (j *judge) target(from RoleIndex) *Denial {
 	switch {
 	case from == NoRole && listed:
 		return j.deny(AlreadyOnParticipantList, role)
-	case from != NoRole && (!listed || is != from):
+	case (from != NoRole || j.c.Kind == Remove) && (!listed || is != from):
 		return j.deny(NotOnParticipantList, role)
 	case j.c.To != NoRole && !j.roles.Defined(j.c.To):
 		return j.deny(UndefinedRole, role)
@@ -337,7 +337,10 @@ func (j *judge) ownRole(role RoleIndex) *Denial {
 	if p, ok := j.preauthorized(); !ok || p != j.c.To {
 		return j.deny(NotPreauthorized, role)
 	}
-	return j.removes(role)
+	if j.c.RemovesClients {
+		return j.capability(role, mimi.CanRemoveOwnClient)
+	}
+	return nil
 }
 
 // join is the three ways of coming in alone.

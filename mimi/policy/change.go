@@ -59,8 +59,6 @@ const (
 	SendEphemeral
 	// DestroyRoom ends the room.
 	DestroyRoom
-
-	lastKind = DestroyRoom
 )
 
 // String returns the change as a verb phrase, to follow "can't".

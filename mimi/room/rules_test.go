@@ -489,8 +489,37 @@ func TestHubAuthority(t *testing.T) {
 	}
 	_, err = w.hub.Propose(w.now, rand.Reader, list)
 	w.refused("mimi://a.example can't add mimi://a.example/u/eve", nil, err)
-	if n, err = w.hub.ProposeFrankingAgent(w.now, rand.Reader, &mimi.FrankingAgentData{FrankingSignatureKey: []byte{1}, Credential: mls.BasicCredential([]byte("mimi://a.example"))}); err != nil {
-		t.Logf("franking agent: %v", err)
+}
+
+// The hub may set its franking agent once, in a room that requires the component (Decision 47).
+func TestFrankingAgentByTheHub(t *testing.T) {
+	w := newWorld(t, policy.Administered, nil)
+	a := w.devices[0]
+	agent := &mimi.FrankingAgentData{FrankingSignatureKey: []byte{1}, Credential: mls.BasicCredential([]byte("mimi://a.example"))}
+	required, err := a.room.requireComponents([]mls.ComponentID{mimi.ComponentFrankingAgent}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(a.commit(a.room.Commit(rand.Reader, 0, required)))
+	n, err := w.hub.ProposeFrankingAgent(w.now, rand.Reader, agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.save(n)
+	w.deliver(n)
+	w.must(a.commit(a.room.Commit(rand.Reader, 0)))
+	if w.hub.View().FrankingAgent() == nil {
+		t.Error("no franking agent")
+	}
+	_, err = w.hub.ProposeFrankingAgent(w.now, rand.Reader, agent)
+	w.refused(ErrFrankingAgent.Error(), nil, err)
+	// and from now on messages must be franked
+	m, err := a.room.Encrypt(rand.Reader, []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.hub.Submit(SubmitInput{From: "a.example", Sending: alice, Message: m, Now: w.now}); err == nil {
+		t.Error("a message without frank_aad is accepted")
 	}
 }
 
