@@ -15,10 +15,11 @@ import (
 )
 
 type commands struct {
-	Serve   cli.Serve  `cmd:"" help:"Run one provider."`
-	Init    cli.Init   `cmd:"" help:"Write a config file and a test certificate for a first provider."`
-	Admin   cli.Admin  `cmd:"" help:"Ask a running provider how it is."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve   cli.Serve   `cmd:"" help:"Run one provider."`
+	Init    cli.Init    `cmd:"" help:"Write a config file and a test certificate for a first provider."`
+	Admin   cli.Admin   `cmd:"" help:"Ask a running provider how it is."`
+	Inspect cli.Inspect `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
+	Version versionCmd  `cmd:"" help:"Print the version."`
 }
 
 type versionCmd struct{}

@@ -109,9 +109,6 @@ func Types() []string {
 // ErrType is the error for a name that is not among Types.
 var ErrType = errors.New("inspect: unknown type")
 
-// ErrGuess is the error for bytes that read as none of the types.
-var ErrGuess = errors.New("inspect: these bytes read as none of the types that are tried; name one")
-
 // Inspect decodes b as the named type, without regard to case. The tree is what
 // was read, also with an error, which then says at which offset, in which field
 // and why reading stopped. ErrType comes without a tree.
@@ -293,4 +290,42 @@ func shift(n *tlspl.Node, by int) {
 	for _, k := range n.Children {
 		shift(k, by)
 	}
+}
+
+// Auto decodes b as the first type that Guess gives, and returns the others
+// that fit too. If none fits, as is the type as which b could be read furthest,
+// and err says where that stopped.
+func Auto(b []byte) (as string, also []string, t Tree, err error) {
+	if names := Guess(b); len(names) > 0 {
+		t, err = Inspect(names[0], b)
+		return names[0], names[1:], t, err
+	}
+	furthest := -1
+	for i := range structTypes {
+		s := &structTypes[i]
+		if !s.guess {
+			continue
+		}
+		tree, e := s.decode(b)
+		if e == nil { // a request of a protocol that is not known
+			continue
+		}
+		if at := stopped(e); at > furthest {
+			furthest, as, t, err = at, s.name, tree, e
+		}
+	}
+	return as, nil, t, err
+}
+
+// stopped returns the offset of a decoder's error.
+func stopped(err error) int {
+	var wire *tlspl.SyntaxError
+	var cbor *content.SyntaxError
+	switch {
+	case errors.As(err, &wire):
+		return wire.Offset
+	case errors.As(err, &cbor):
+		return cbor.Offset
+	}
+	return 0
 }
