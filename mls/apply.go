@@ -199,9 +199,14 @@ func (t *transition) applyRemoves() error {
 	return nil
 }
 
-// checkCapability verifies that all who process the commit support its types:
-// those who stay (RFC 9420 §12.2).
+// checkCapability verifies that all who process the commit support its types
+// and new extensions: those who stay (RFC 9420 §12.2, §11.1).
 func (t *transition) checkCapability() error {
+	if t.params != t.old.params {
+		if err := t.params.checkCapabilities(t.tree); err != nil {
+			return err
+		}
+	}
 	for i := range t.changes.Proposals {
 		p := &t.changes.Proposals[i]
 		if !t.tree.SupportsProposal(p.Type) {

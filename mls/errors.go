@@ -58,7 +58,6 @@ const (
 	RuleWelcomePSK    Rule = "welcome-psk"    // §12.4.3.1: reinit or branch PSK beside another
 	RuleGroupInfo     Rule = "group-info"     // §12.4.3: signature or signer of the GroupInfo
 	RuleRatchetTree   Rule = "ratchet-tree"   // §12.4.3.1: the tree is missing or not valid
-	RuleJoinSupport   Rule = "join-support"   // §13.4: the joiner does not support the group
 	RuleReInitWelcome Rule = "reinit-welcome" // §11.2: the new group does not match the ReInit
 	RuleBranchWelcome Rule = "branch-welcome" // §11.3: the new group is no subgroup of the old one
 )

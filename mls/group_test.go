@@ -93,6 +93,22 @@ func (testRules) KnowsComponent(id ComponentID) bool { return id >= 0xf000 }
 
 var errRefused = errors.New("refused")
 
+func (testRules) VerifyCredential(leaf *LeafNode) error {
+	if string(leaf.Credential.Identity) == "impostor" {
+		return errRefused
+	}
+	return nil
+}
+
+func (testRules) Judge(c *Changes) error {
+	for _, p := range c.Proposals {
+		if p.Type == ProposalAppEphemeral && string(p.AppEphemeral.Data) == "refuse" {
+			return errRefused
+		}
+	}
+	return nil
+}
+
 func (testRules) UpdateComponent(_ ComponentID, old []byte, _ bool, updates []ResolvedProposal, _ *Changes) ([]byte, error) {
 	out := bytes.Clone(old)
 	for _, u := range updates {

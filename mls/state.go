@@ -148,10 +148,9 @@ func (s *state) signatureKey(sender Sender, newMember []byte) ([]byte, error) {
 // member reports whether leaf i is occupied.
 func (s *state) member(i LeafIndex) bool { return s.tree.LeafBytes(i) != nil }
 
-// checkGroup verifies what holds between the GroupContext and all members,
-// without looking at each (RFC 9420 §7.3, §11.1, §13.4; MLS extensions §5;
-// Decisions 114, 115).
-func (p *params) checkGroup(tree *RatchetTree) error {
+// checkCapabilities verifies that all members support the extensions of the
+// GroupContext and what they require (RFC 9420 §11.1, §13.4).
+func (p *params) checkCapabilities(tree *RatchetTree) error {
 	for _, t := range p.types {
 		if !tree.SupportsExtension(t) {
 			return ruleErrorf(RuleExtensions, "not all members support extension %s", t)
@@ -161,6 +160,16 @@ func (p *params) checkGroup(tree *RatchetTree) error {
 		if err := tree.CheckRequired(p.required); err != nil {
 			return ruleError(RuleExtensions, err)
 		}
+	}
+	return nil
+}
+
+// checkGroup verifies what holds between the GroupContext and all members,
+// without looking at each (RFC 9420 §7.3, §11.1, §13.4; MLS extensions §5;
+// Decisions 114, 115).
+func (p *params) checkGroup(tree *RatchetTree) error {
+	if err := p.checkCapabilities(tree); err != nil {
+		return err
 	}
 	for _, w := range p.wireFormats {
 		if !tree.SupportsWireFormat(w) {
