@@ -121,10 +121,17 @@ func migrate(ctx context.Context, d *Dialect, db *sql.DB) error {
 	if have > SchemaVersion {
 		return &SchemaError{Have: have, Want: SchemaVersion}
 	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("store: migrating from schema version %d: %w", have, err)
+	for try := 0; ; try++ {
+		_, err := p.Up(ctx)
+		if err == nil {
+			return nil
+		}
+		if d.SingleWriter || try >= 5 || ctx.Err() != nil {
+			return fmt.Errorf("store: migrating from schema version %d: %w", have, err)
+		}
+		// Another node may be migrating at this moment.
+		time.Sleep(200 * time.Millisecond << try)
 	}
-	return nil
 }
 
 // Close waits for running updates and closes the database.
