@@ -34,28 +34,24 @@ type KeyMaterialRequest struct {
 // Code describes a KeyMaterialRequest (MIMI protocol §5.2).
 func (r *KeyMaterialRequest) Code(c *tlspl.Codec) {
 	tlspl.Raw(c, &r.tbs, func() { r.codeTBS(c) })
-	if r.Protocol == MLS10 {
+	if r.known() {
 		c.Field("key_material_request_signature")
 		tlspl.Opaque(c, &r.Signature)
 	}
 }
 
+// known reports whether the request is for MLS 1.0; 0 is written as that.
+func (r *KeyMaterialRequest) known() bool { return r.Protocol == MLS10 || r.Protocol == 0 }
+
 func (r *KeyMaterialRequest) codeTBS(c *tlspl.Codec) {
-	c.Field("protocol")
-	if !c.Decoding() && r.Protocol == 0 {
-		r.Protocol = MLS10
-	}
-	tlspl.Uint8(c, &r.Protocol)
-	if r.Protocol == 0 { // reserved
-		c.Fail(ErrProtocol)
-	}
+	r.Protocol.octet(c)
 	c.Field("requestingUser")
 	r.RequestingUser.Code(c)
 	c.Field("targetUser")
 	r.TargetUser.Code(c)
 	c.Field("roomId")
 	codeOptionalURI(c, &r.RoomID, ParseRoomURI)
-	if r.Protocol != MLS10 {
+	if !r.known() {
 		c.Field("unknown")
 		tlspl.Remainder(c, &r.Unknown)
 		return
@@ -100,7 +96,7 @@ func (r *KeyMaterialRequest) Sign(rand io.Reader, signer *suite.Signer) error {
 // Verify checks the signature under RequesterSignatureKey. It does not check
 // that the key is the credential's, nor the credential.
 func (r *KeyMaterialRequest) Verify() error {
-	if r.Protocol != MLS10 {
+	if !r.known() {
 		return ErrProtocol
 	}
 	if len(r.AcceptableCiphersuites) == 0 {

@@ -22,14 +22,25 @@ func (p Protocol) String() string { return enumName(p, "reserved", "mls10") }
 // MLS 1.0. Decision 9
 var ErrProtocol = fmt.Errorf("mimi: protocol is not mls10: %w", tlspl.ErrValue)
 
-// code codes the protocol octet, which must be MLS10.
-func (p *Protocol) code(c *tlspl.Codec) {
+// octet codes the protocol octet. Zero, which is reserved, is written as MLS10
+// and is not read.
+func (p *Protocol) octet(c *tlspl.Codec) {
 	c.Field("protocol")
 	if !c.Decoding() && *p == 0 {
-		*p = MLS10
+		v := MLS10 // not into p: values may be shared by then
+		tlspl.Uint8(c, &v)
+		return
 	}
 	tlspl.Uint8(c, p)
-	if c.Err() == nil && *p != MLS10 {
+	if c.Err() == nil && *p == 0 {
+		c.Fail(ErrProtocol)
+	}
+}
+
+// code codes the protocol octet, which must be MLS10.
+func (p *Protocol) code(c *tlspl.Codec) {
+	p.octet(c)
+	if c.Err() == nil && *p != 0 && *p != MLS10 {
 		c.Fail(ErrProtocol)
 	}
 }
