@@ -61,7 +61,8 @@ type link struct {
 	cached     *cachedDirectory
 	failed     error // of the last fetch
 	failedTime time.Time
-	waits      map[string]wait // by endpoint
+	waits      map[string]wait          // by endpoint
+	slots      map[string]chan struct{} // by endpoint, one for each request under way
 }
 
 // NewClient checks the settings and returns a client.
@@ -158,7 +159,8 @@ func (c *Client) evict() {
 }
 
 func (c *Client) newLink(n *peer, trustGen, certGen uint64) *link {
-	l := &link{peer: n, trustGen: trustGen, certGen: certGen, fetching: make(chan struct{}, 1), waits: make(map[string]wait)}
+	l := &link{peer: n, trustGen: trustGen, certGen: certGen, fetching: make(chan struct{}, 1), waits: make(map[string]wait),
+		slots: make(map[string]chan struct{})}
 	l.transport = &http.Transport{
 		DialContext:            n.dialer(c.cfg.ConnectTimeout),
 		TLSClientConfig:        c.tlsConfig(n),
@@ -224,6 +226,11 @@ func (c *Client) exchange(ctx context.Context, domain mimi.ProviderDomain, key s
 	if err != nil {
 		return nil, err
 	}
+	leave, err := l.enter(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	if err := l.waiting(key, c.now()); err != nil {
 		return nil, err
 	}
@@ -246,6 +253,28 @@ func (c *Client) exchange(ctx context.Context, domain mimi.ProviderDomain, key s
 	}
 	l.peer.reached(c.now())
 	return answer, nil
+}
+
+// maxUnderWay is how many requests to one endpoint of a peer are under way at
+// once. Further ones wait here rather than to be refused there: a 429 would stop
+// all of them for a second. It is below what a Server takes by default.
+const maxUnderWay = 64
+
+// enter waits for a slot, until leave is called.
+func (l *link) enter(ctx context.Context, key string) (leave func(), err error) {
+	l.mu.Lock()
+	slots := l.slots[key]
+	if slots == nil {
+		slots = make(chan struct{}, maxUnderWay)
+		l.slots[key] = slots
+	}
+	l.mu.Unlock()
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
+	case <-ctx.Done():
+		return nil, &PeerError{l.peer.domain, key, StepSlow, 0, &mimi.FailedError{Err: ctx.Err()}}
+	}
 }
 
 // request prepares a request to an endpoint, whose URL the peer's directory names.

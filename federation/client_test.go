@@ -181,6 +181,60 @@ func TestGarbageAnswers(t *testing.T) {
 	}
 }
 
+// A provider speaks for its own domain only, in its answers too.
+func TestAnswersForAForeignDomain(t *testing.T) {
+	ca := newCA(t)
+	var answer []byte
+	s := strange(t, issue(t, ca, devpki.Leaf{Names: []string{"b.example"}}), directoryAt(t, "https://b.example/v1"), func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(answer)
+	})
+	c, _ := asker(t, ca, s.address)
+	ctx, hub := context.Background(), c.Peer("b.example")
+	const bobsPhone = "mimi://b.example/d/bob/phone"
+	keyMaterial := func(user mimi.UserURI, client mimi.ClientURI) ([]byte, func() error) {
+		return marshalT(t, &mimi.KeyMaterialResponse{Protocol: mimi.MLS10, UserStatus: mimi.KeyMaterialNoCompatible, UserURI: user,
+				Clients: []mimi.ClientKeyMaterial{{ClientStatus: mimi.ClientKeyMaterialExhausted, ClientURI: client}}}), func() error {
+				_, err := hub.KeyMaterial(ctx, "a.example", bob, keyMaterialRequest())
+				return err
+			}
+	}
+	groupInfo := func(room mimi.RoomURI) ([]byte, func() error) {
+		return marshalT(t, &mimi.GroupInfoResponse{Version: mimi.MLS10, RoomID: room, Status: mimi.GroupInfoNotAuthorized}), func() error {
+			_, err := hub.GroupInfo(ctx, "a.example", roomB, &mimi.GroupInfoRequest{Protocol: mimi.MLS10, CipherSuite: 1,
+				RequestingCredential: keyMaterialRequest().RequesterCredential})
+			return err
+		}
+	}
+	identifier := func(user mimi.UserURI) ([]byte, func() error) {
+		return marshalT(t, &mimi.IdentifierResponse{ResponseCode: mimi.QuerySuccess, URI: []mimi.UserURI{user}}), func() error { return query(c) }
+	}
+	for _, tc := range []struct {
+		name string
+		make func() ([]byte, func() error)
+		good bool
+	}{
+		{"key material", func() ([]byte, func() error) { return keyMaterial(bob, bobsPhone) }, true},
+		{"key material of another user", func() ([]byte, func() error) { return keyMaterial("mimi://b.example/u/eve", bobsPhone) }, false},
+		{"key material of another provider's client", func() ([]byte, func() error) { return keyMaterial(bob, "mimi://c.example/d/bob/phone") }, false},
+		{"group info", func() ([]byte, func() error) { return groupInfo(roomB) }, true},
+		{"group info of another room", func() ([]byte, func() error) { return groupInfo("mimi://b.example/r/other") }, false},
+		{"user", func() ([]byte, func() error) { return identifier(bob) }, true},
+		{"user of another provider", func() ([]byte, func() error) { return identifier(alice) }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var call func() error
+			answer, call = tc.make()
+			err := call()
+			if tc.good && err != nil {
+				t.Error(err)
+			}
+			if !tc.good {
+				wantStep(t, err, StepAnswer)
+			}
+		})
+	}
+}
+
 func TestDirectoryCache(t *testing.T) {
 	ca := newCA(t)
 	answer := func(w http.ResponseWriter, r *http.Request) {
@@ -493,5 +547,26 @@ func TestParseRetryAfter(t *testing.T) {
 	}
 	if retryAfter(1) != "1" || retryAfter(time.Second) != "1" || retryAfter(1500*time.Millisecond) != "2" {
 		t.Error("not rounded up")
+	}
+}
+
+// A client with much to say waits for its turn and is not refused.
+func TestClientTakesTurns(t *testing.T) {
+	a, b := two(t, providerConfig{limits: Limits{Endpoints: map[string]EndpointLimit{"identifierQuery": {Concurrent: maxUnderWay}}}})
+	a.hub.wait = make(chan struct{})
+	const n = 3 * maxUnderWay
+	done := make(chan error)
+	for range n {
+		go func() {
+			_, err := b.client.Peer("a.example").IdentifierQuery(context.Background(), "b.example", "a.example", &mimi.IdentifierRequest{})
+			done <- err
+		}()
+	}
+	waitFor(t, func() bool { s, _ := a.peers.Status("b.example"); return s.InFlight == maxUnderWay })
+	close(a.hub.wait)
+	for range n {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -29,8 +29,8 @@ const (
 // key, and of the OHTTP gateway as "ohttpGateway". The sizes are those of Decision 10: 1 MiB, and 64 MiB where a ratchet tree may
 // travel.
 func DefaultEndpointLimits() map[string]EndpointLimit {
-	small := EndpointLimit{Body: mib, Concurrent: 64, BodyTime: 20 * time.Second, Time: 30 * time.Second}
-	tree := EndpointLimit{Body: 64 * mib, Concurrent: 64, BodyTime: 60 * time.Second, Time: 60 * time.Second}
+	small := EndpointLimit{Body: mib, Concurrent: 128, BodyTime: 20 * time.Second, Time: 30 * time.Second}
+	tree := EndpointLimit{Body: 64 * mib, Concurrent: 128, BodyTime: 60 * time.Second, Time: 60 * time.Second}
 	groupInfo := small // the request is small; the answer carries the tree and is not bounded here
 	groupInfo.Time = tree.Time
 	return map[string]EndpointLimit{

@@ -58,6 +58,11 @@ func (h *peerHub) KeyMaterial(ctx context.Context, from mimi.ProviderDomain, tar
 	if resp.UserURI != target {
 		return nil, h.garbage("keyMaterial", fmt.Errorf("it is for %s, not for %s", resp.UserURI, target))
 	}
+	for _, k := range resp.Clients {
+		if k.ClientURI.Host() != target.Host() {
+			return nil, h.garbage("keyMaterial", fmt.Errorf("it lists %s, a client of another provider", k.ClientURI))
+		}
+	}
 	return resp, nil
 }
 
@@ -86,6 +91,9 @@ func (h *peerHub) GroupInfo(ctx context.Context, from mimi.ProviderDomain, room 
 	if err := h.call(ctx, from, "groupInfo", mimi.Variables{RoomID: room}, req, resp); err != nil {
 		return nil, err
 	}
+	if resp.RoomID != room { // Decision 62
+		return nil, h.garbage("groupInfo", fmt.Errorf("it is for %s, not for %s", resp.RoomID, room))
+	}
 	return resp, nil
 }
 
@@ -108,6 +116,11 @@ func (h *peerHub) IdentifierQuery(ctx context.Context, from, domain mimi.Provide
 	resp := new(mimi.IdentifierResponse)
 	if err := h.call(ctx, from, "identifierQuery", mimi.Variables{}, req, resp); err != nil {
 		return nil, err
+	}
+	for _, u := range resp.URI {
+		if u.Host() != domain {
+			return nil, h.garbage("identifierQuery", fmt.Errorf("it names %s, a user of another provider", u))
+		}
 	}
 	return resp, nil
 }

@@ -27,10 +27,10 @@ const (
 // A Quota bounds what one peer may ask of us. Zero fields take the default.
 type Quota struct {
 	// PerSecond is the sustained rate of requests, Burst how many may come at
-	// once. Defaults: 100 and 400.
+	// once. Defaults: 1000 and 2000.
 	PerSecond float64
 	Burst     int
-	// Concurrent is how many requests may be under way. Default: 64.
+	// Concurrent is how many requests may be under way. Default: 256.
 	Concurrent int
 }
 
@@ -48,7 +48,7 @@ func (q Quota) withDefaults(d Quota) Quota {
 }
 
 // DefaultQuota is what a peer may ask where the config says nothing.
-var DefaultQuota = Quota{PerSecond: 100, Burst: 400, Concurrent: 64}
+var DefaultQuota = Quota{PerSecond: 1000, Burst: 2000, Concurrent: 256}
 
 // PeerConfig is what the config says of one peer.
 type PeerConfig struct {

@@ -210,7 +210,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       s.cfg.Limits.IdleTime,
 		MaxHeaderBytes:    s.cfg.Limits.HeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 128},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 256, SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.ServeTLS(limitListener(l, s.cfg.Limits.Connections), "", "") }()

@@ -29,6 +29,10 @@ func TestEveryEndpoint(t *testing.T) {
 			r, err := hub.KeyMaterial(ctx, "b.example", alice, keyMaterialRequest())
 			return err == nil && r.UserStatus == mimi.KeyMaterialNoConsent, err
 		}},
+		{"update b.example " + string(roomA), func() (any, error) {
+			r, err := hub.Update(ctx, "b.example", roomA, updateRequest(t))
+			return err == nil && r.AcceptedTimestamp == 1, err
+		}},
 		{"submitMessage b.example " + string(roomA), func() (any, error) {
 			r, err := hub.SubmitMessage(ctx, "b.example", roomA, submitRequest(t))
 			return err == nil && r.AcceptedTimestamp == 1, err
@@ -152,5 +156,27 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	clock = clock.Add(7 * time.Second)
 	if err := call(); err != nil {
 		t.Error(err)
+	}
+}
+
+// BenchmarkRequest is one submitMessage to another provider and back, with all
+// checks, on one connection. The hub does nothing.
+func BenchmarkRequest(b *testing.B) {
+	_, from := two(b, providerConfig{peers: PeersConfig{Quota: Quota{PerSecond: 1e9, Burst: 1e9}}})
+	hub, req := from.client.Peer("a.example"), submitRequest(b)
+	ctx := context.Background()
+	for _, clients := range []int{1, 16} {
+		b.Run(fmt.Sprintf("concurrent=%d", clients), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism((clients + 1) / 2) // times the two cores of the machine this was written on
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := hub.SubmitMessage(ctx, "b.example", roomA, req); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
 	}
 }

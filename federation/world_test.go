@@ -128,6 +128,19 @@ func appMessage(t testing.TB) mimi.Message {
 	return m
 }
 
+// updateRequest is a proposal to remove a member.
+func updateRequest(t testing.TB) *mimi.UpdateRequest {
+	t.Helper()
+	m, err := mimi.NewMessage(mls.MLSMessage{Version: mls.MLS10, WireFormat: mls.WireFormatPublicMessage, PublicMessage: &mls.PublicMessage{
+		Content: mls.FramedContent{GroupID: []byte("g"), Epoch: 1, Sender: mls.MemberSender(1), ContentType: mls.ContentProposal,
+			Proposal: &mls.Proposal{Type: mls.ProposalRemove, Remove: &mls.Remove{Removed: 2}}},
+		Auth: mls.FramedContentAuthData{Signature: []byte("s")}, MembershipTag: []byte("t")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &mimi.UpdateRequest{Bundle: mimi.HandshakeBundle{ProposalOrCommit: m}}
+}
+
 func submitRequest(t testing.TB) *mimi.SubmitMessageRequest {
 	return &mimi.SubmitMessageRequest{Protocol: mimi.MLS10, AppMessage: appMessage(t), SendingURI: bob}
 }
