@@ -552,7 +552,7 @@ func TestParseRetryAfter(t *testing.T) {
 
 // A client with much to say waits for its turn and is not refused.
 func TestClientTakesTurns(t *testing.T) {
-	a, b := two(t, providerConfig{limits: Limits{Endpoints: map[string]EndpointLimit{"identifierQuery": {Concurrent: maxUnderWay}}}})
+	a, b := two(t, providerConfig{limits: Limits{Endpoints: map[string]EndpointLimit{"identifierQuery": {Concurrent: 2 * maxUnderWay}}}})
 	a.hub.wait = make(chan struct{})
 	const n = 3 * maxUnderWay
 	done := make(chan error)
