@@ -339,3 +339,57 @@ func TestCommittable(t *testing.T) {
 		t.Errorf("committed %v", list)
 	}
 }
+
+// What is written after a message and after a commit does not grow with the
+// number of members, but with the depth of the tree.
+func TestFlushSize(t *testing.T) {
+	written := func(members int) (message, commit, hub int) {
+		tree, list := fullTree(t, members)
+		s := tree.Suite()
+		st, err := newState(s, GroupContext{Version: MLS10, CipherSuite: s.ID(), GroupID: testGroupID, TreeHash: tree.TreeHash()},
+			new(params), tree, []byte("tag"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := LeafIndex(2)
+		g := &Group{public: PublicGroup{cfg: Config{PastEpochs: 1}}, signer: list[own].signer, private: list[own].priv}
+		g.enter(st, startEpochFromSecret(s, make([]byte, s.Nh())))
+		follower := &PublicGroup{state: st}
+		size := func(list []Record, err error) int {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return memoryStore{}.save(list)
+		}
+		size(g.Flush())
+		size(follower.Flush())
+		for range 2 { // the second is in the middle of the epoch
+			if _, err := g.Encrypt(rand.Reader, []byte("hello"), nil); err != nil {
+				t.Fatal(err)
+			}
+			message = size(g.Flush())
+		}
+		staged, err := g.Stage(rand.Reader, CommitOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		followed, err := follower.Stage(wire(t, staged.Message()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(g.Merge(staged), follower.Merge(followed)); err != nil {
+			t.Fatal(err)
+		}
+		return message, size(g.Flush()), size(follower.Flush())
+	}
+	message, commit, hub := written(16)
+	bigMessage, bigCommit, bigHub := written(1024)
+	t.Logf("16 members: message %d, commit %d, hub %d octets; 1024 members: %d, %d, %d", message, commit, hub, bigMessage, bigCommit, bigHub)
+	if bigMessage != message {
+		t.Errorf("a message writes %d octets with 16 members, %d with 1024", message, bigMessage)
+	}
+	if bigCommit > 3*commit || bigHub > 3*hub { // depth 10 and 4
+		t.Errorf("a commit writes %d and %d octets with 16 members, %d and %d with 1024", commit, hub, bigCommit, bigHub)
+	}
+}

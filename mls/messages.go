@@ -140,6 +140,9 @@ func (g *Group) openPrivate(m *PrivateMessage) (*verifiableContent, []byte, erro
 		if p.keys.epoch != m.Epoch {
 			continue
 		}
+		if err := p.state.params.checkAAD(m.AuthenticatedData); err != nil {
+			return nil, nil, err
+		}
 		v, err := p.keys.openPrivate(m, func(i LeafIndex) bool { return i != g.OwnLeaf() && g.pastSignatureKey(n, i) != nil })
 		if err != nil {
 			return nil, nil, err

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/comity-im/comity/mls/suite"
+	"github.com/comity-im/comity/tlspl"
 )
 
 // A PublicGroup follows a group from outside: it knows the tree, the
@@ -348,11 +349,11 @@ func (g *PublicGroup) VerifyGroupInfo(info *GroupInfo) error {
 }
 
 func (s *state) verifyOwnGroupInfo(info *GroupInfo) error {
-	encoded, err := newState(s.suite, info.GroupContext, s.params, s.tree, info.ConfirmationTag)
+	encoded, err := tlspl.Marshal(&info.GroupContext)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(encoded.encoded, s.encoded) {
+	if !bytes.Equal(encoded, s.encoded) {
 		return ruleErrorf(RuleGroupInfo, "group_context is not that of epoch %d", s.context.Epoch)
 	}
 	if !bytes.Equal(info.ConfirmationTag, s.confirmationTag) {

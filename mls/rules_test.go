@@ -524,13 +524,20 @@ func TestRulesCovered(t *testing.T) {
 		}
 		tests = append(tests, b...)
 	}
-	names := regexp.MustCompile(`(?m)^\t(Rule\w+)\s+Rule = `).FindAllSubmatch(source, -1)
+	docs, err := os.ReadFile("../docs/mls-rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`(?m)^\t(Rule\w+)\s+Rule = "([\w-]+)"`).FindAllSubmatch(source, -1)
 	if len(names) < 40 {
 		t.Fatalf("found %d rules", len(names))
 	}
 	for _, name := range names {
 		if !regexp.MustCompile(`\b` + string(name[1]) + `\b`).Match(tests) {
 			t.Errorf("no test breaks %s", name[1])
+		}
+		if !bytes.Contains(docs, append(append([]byte("| `"), name[2]...), "` |"...)) {
+			t.Errorf("docs/mls-rules.md does not have %s", name[2])
 		}
 	}
 }

@@ -123,7 +123,7 @@ func BenchmarkTreeAdd(b *testing.B) {
 }
 
 // fullTree returns a tree in which every parent has a key: pairs commit, then quarters, and so on, each the leftmost leaf.
-func fullTree(b *testing.B, n int) (*RatchetTree, []*treeMember) {
+func fullTree(b testing.TB, n int) (*RatchetTree, []*treeMember) {
 	tree, members := committedTree(b, n)
 	for i := 0; i < n; i += 2 {
 		if _, err := tree.NewPath(rand.Reader, LeafIndex(i), *tree.Leaf(LeafIndex(i)), testGroupID, members[i].sign); err != nil {
