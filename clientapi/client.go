@@ -336,3 +336,21 @@ func (c *Client) DownloadAsset(ctx context.Context, room mimi.RoomURI, url strin
 		}
 	})
 }
+
+// GatewayKeys returns the OHTTP key configurations of a hub.
+func (c *Client) GatewayKeys(ctx context.Context, hub mimi.ProviderDomain) ([]byte, error) {
+	return c.bytes(c.do(ctx, http.MethodGet, "relay/"+string(hub), "", nil, nil))
+}
+
+// Relay sends an encapsulated request to a hub's OHTTP gateway.
+func (c *Client) Relay(ctx context.Context, hub mimi.ProviderDomain, encapsulated []byte) ([]byte, error) {
+	return c.bytes(c.do(ctx, http.MethodPost, "relay/"+string(hub), "message/ohttp-req", bytes.NewReader(encapsulated), nil))
+}
+
+func (c *Client) bytes(body io.ReadCloser, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return io.ReadAll(io.LimitReader(body, MaxUpdate))
+}

@@ -88,6 +88,7 @@ var routes = map[string]route{
 	"profile":         {"GET POST DELETE", false, (*handler).profile},
 	"joinCodes":       {"GET POST DELETE", false, (*handler).joinCodes},
 	"assets":          {"GET POST", false, (*handler).assets},
+	"relay":           {"GET POST", false, (*handler).relay},
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -282,6 +282,29 @@ func (h *handler) assets(w http.ResponseWriter, r *http.Request, d Device, arg s
 	return err
 }
 
+func (h *handler) relay(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+	hub, err := mimi.ParseProviderDomain(arg)
+	if err != nil {
+		return err
+	}
+	var answer []byte
+	if r.Method == http.MethodGet {
+		answer, err = h.Service.GatewayKeys(r.Context(), d, hub)
+	} else {
+		var request []byte
+		if request, err = io.ReadAll(http.MaxBytesReader(w, r.Body, MaxMessage)); err != nil {
+			return err
+		}
+		answer, err = h.Service.Relay(r.Context(), d, hub, request)
+	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, err = w.Write(answer)
+	return err
+}
+
 // parseRange reads the one form of a Range header that the API takes:
 // bytes=from-to, or bytes=from-.
 func parseRange(s string) (Range, error) {

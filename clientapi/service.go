@@ -183,4 +183,9 @@ type Service interface {
 	RevokeJoinCode(ctx context.Context, d Device, room mimi.RoomURI, code string) error
 	UploadAsset(ctx context.Context, d Device, mediaType string, size int64, body io.Reader) (Asset, error)
 	DownloadAsset(ctx context.Context, d Device, room mimi.RoomURI, url string, r Range) (io.ReadCloser, error)
+	// GatewayKeys fetches the OHTTP key configurations of a hub, and Relay sends
+	// an encapsulated request to its gateway, without knowing what it asks for
+	// (MIMI protocol §5.10.3).
+	GatewayKeys(ctx context.Context, d Device, hub mimi.ProviderDomain) ([]byte, error)
+	Relay(ctx context.Context, d Device, hub mimi.ProviderDomain, encapsulated []byte) ([]byte, error)
 }

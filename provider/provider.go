@@ -42,12 +42,16 @@ type Peers interface {
 	Peer(domain mimi.ProviderDomain) mimi.Hub
 	// Issuers asks another provider for its credential issuers.
 	Issuers(ctx context.Context, domain mimi.ProviderDomain) ([]*x509.Certificate, error)
+	// GatewayKeys and Relay reach the OHTTP gateway of a hub.
+	GatewayKeys(ctx context.Context, hub mimi.ProviderDomain) ([]byte, error)
+	Relay(ctx context.Context, hub mimi.ProviderDomain, encapsulated []byte) ([]byte, error)
 }
 
 // Assets keeps what users upload, and fetches what others did.
 type Assets interface {
 	Upload(ctx context.Context, d clientapi.Device, mediaType string, size int64, body io.Reader) (clientapi.Asset, error)
 	Download(ctx context.Context, d clientapi.Device, room mimi.RoomURI, url string, part clientapi.Range) (io.ReadCloser, error)
+	Trim(ctx context.Context) error
 }
 
 // A Config configures a Provider. The zero value of what is optional takes the
@@ -308,6 +312,11 @@ func (p *Provider) Trim(ctx context.Context) error {
 	if err := p.keys.Trim(ctx); err != nil {
 		return err
 	}
+	if p.cfg.Assets != nil {
+		if err := p.cfg.Assets.Trim(ctx); err != nil {
+			return err
+		}
+	}
 	now := p.cfg.Now()
 	before := now.Add(-p.cfg.Retention).UnixMilli()
 	err := p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
@@ -345,6 +354,20 @@ func (s sender) Notify(ctx context.Context, to mimi.ProviderDomain, room mimi.Ro
 
 // hubOf returns the hub of a room, ours or another's.
 func (p *Provider) hubOf(room mimi.RoomURI) mimi.Hub { return p.at(room.Host()) }
+
+// Secret returns a secret of the provider that exists once and is the same on all
+// its nodes, 32 octets.
+func (p *Provider) Secret(ctx context.Context, name string) (b []byte, err error) {
+	fresh := make([]byte, 32)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, err
+	}
+	err = p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		b, err = tx.CreateMeta("secret/"+name, fresh)
+		return err
+	})
+	return b, err
+}
 
 // at returns a provider, us or another.
 func (p *Provider) at(domain mimi.ProviderDomain) mimi.Hub {

@@ -377,6 +377,16 @@ func (s service) DownloadAsset(ctx context.Context, d clientapi.Device, room mim
 	return s.p.cfg.Assets.Download(ctx, d, room, url, part)
 }
 
+func (s service) GatewayKeys(ctx context.Context, _ clientapi.Device, hub mimi.ProviderDomain) ([]byte, error) {
+	b, err := s.p.cfg.Peers.GatewayKeys(ctx, hub)
+	return b, clientError(err)
+}
+
+func (s service) Relay(ctx context.Context, _ clientapi.Device, hub mimi.ProviderDomain, encapsulated []byte) ([]byte, error) {
+	b, err := s.p.cfg.Peers.Relay(ctx, hub, encapsulated)
+	return b, clientError(err)
+}
+
 // clientError turns an error of a hub into one that a client can act on.
 func clientError(err error) error {
 	var already *clientapi.Error

@@ -54,6 +54,7 @@ type Certificate struct {
 // Public says under which URLs others reach us.
 type Public struct {
 	Federation string `toml:"federation"` // base of the endpoints; default: https://<domain>[:port]/mimi/v1
+	Assets     string `toml:"assets"`     // base of uploaded files; default: https://<domain>[:port]/assets on the clients' port
 }
 
 // Log says how to log.
@@ -98,6 +99,8 @@ type Limits struct {
 	KeysPerRequester int      `toml:"keys_per_requester"`
 	Retention        string   `toml:"retention"`
 	MaxAsset         int64    `toml:"max_asset"`
+	AssetQuota       int64    `toml:"asset_quota"`
+	KeepAssets       string   `toml:"keep_assets"`
 	PeerPerSecond    float64  `toml:"peer_per_second"`
 	PeerBurst        int      `toml:"peer_burst"`
 	PeerConcurrent   int      `toml:"peer_concurrent"`
@@ -123,6 +126,7 @@ key = "a.example-key.pem"
 
 [public]
 federation = ""              # URL of our endpoints; empty: https://<domain>:<port>/mimi/v1
+assets = ""                  # URL of uploaded files; empty: https://<domain>:<clients' port>/assets
 
 [log]
 level = "info"               # debug, info, warn or error
@@ -156,6 +160,8 @@ stock_ceiling = 100          # ... up to this many
 keys_per_requester = 200     # KeyPackages of one user that one requester may have in an hour
 retention = "48h"            # how long events are kept that everybody has read; 24h at least
 max_asset = 104857600        # octets of one uploaded file; 0: no assets
+asset_quota = 1073741824     # octets of all files of one user
+keep_assets = "8760h"        # how long a file is kept
 peer_per_second = 100.0      # requests of one peer
 peer_burst = 400
 peer_concurrent = 64
@@ -249,6 +255,12 @@ func (c *Config) Check() error {
 	if _, err := time.ParseDuration(c.Limits.Retention); err != nil {
 		bad("limits.retention: %v", err)
 	}
+	if _, err := time.ParseDuration(c.Limits.KeepAssets); err != nil {
+		bad("limits.keep_assets: %v", err)
+	}
+	if u, err := url.Parse(c.Public.Assets); c.Public.Assets != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		bad("public.assets: %q is not an https URL", c.Public.Assets)
+	}
 	for _, id := range c.Limits.Suites {
 		if _, ok := suite.Lookup(suite.ID(id)); !ok {
 			bad("limits.cipher_suites: there is no cipher suite %d here", id)
@@ -296,9 +308,31 @@ func (c *Config) base() string {
 	if c.Public.Federation != "" {
 		return strings.TrimSuffix(c.Public.Federation, "/")
 	}
-	host := c.Domain
-	if _, port, err := net.SplitHostPort(c.Listen.Federation); err == nil && port != "443" && port != "https" && port != "0" {
-		host += ":" + port
+	return "https://" + c.Domain + port(c.Listen.Federation) + "/mimi/v1"
+}
+
+// assetBase is the URL of uploaded files.
+func (c *Config) assetBase() string {
+	if c.Public.Assets != "" {
+		return strings.TrimSuffix(c.Public.Assets, "/")
 	}
-	return "https://" + host + "/mimi/v1"
+	return "https://" + c.Domain + port(c.Listen.Clients) + "/assets"
+}
+
+// assetDomains are the hosts of uploaded files.
+func (c *Config) assetDomains() []string {
+	u, err := url.Parse(c.assetBase())
+	if err != nil || c.Limits.MaxAsset <= 0 {
+		return nil
+	}
+	return []string{u.Host}
+}
+
+// port is the :port of a listener in URLs; nothing for that of https.
+func port(listen string) string {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "443" || port == "https" || port == "0" {
+		return ""
+	}
+	return ":" + port
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/provider"
+	"github.com/comity-im/comity/provider/assets"
 	"github.com/comity-im/comity/store"
 	"github.com/comity-im/comity/store/postgres"
 	"github.com/comity-im/comity/store/sqlite"
@@ -40,6 +41,7 @@ type Server struct {
 	provider *provider.Provider
 	registry *prometheus.Registry
 	metrics  *provider.Metrics
+	assets   *assets.Assets // nil: none are kept
 
 	federationListener, clientListener, adminListener net.Listener
 }
@@ -109,6 +111,28 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = provider.NewMetrics(s.registry)
+	proxy, err := federation.NewAssetProxy(federation.AssetConfig{Peers: s.peers, MaxBytes: cfg.Limits.MaxAsset})
+	if err != nil {
+		return err
+	}
+	var kept provider.Assets // stays nil if nothing is to be kept
+	if cfg.Limits.MaxAsset > 0 {
+		keep, _ := time.ParseDuration(cfg.Limits.KeepAssets) // checked
+		s.assets, err = assets.New(assets.Config{
+			Domain: domain, Store: s.store, Now: time.Now, Logger: logger, Dir: filepath.Join(cfg.path(cfg.Data), "assets"), Base: cfg.assetBase(),
+			MaxBytes: cfg.Limits.MaxAsset, QuotaBytes: cfg.Limits.AssetQuota, Keep: keep,
+			Hub: func(room mimi.RoomURI) mimi.Hub {
+				if room.Host() == domain {
+					return s.provider
+				}
+				return s.out.Peer(room.Host())
+			},
+		})
+		if err != nil {
+			return err
+		}
+		kept = s.assets
+	}
 	retention, _ := time.ParseDuration(cfg.Limits.Retention) // checked
 	var suites []suite.ID
 	for _, id := range cfg.Limits.Suites {
@@ -118,13 +142,18 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Domain: domain, Store: s.store, Peers: outside{s.out}, Node: cfg.Node, Logger: logger, FixedIssuers: fixed, Metrics: s.metrics,
 		Registration: cfg.Accounts.Registration, Invites: cfg.Accounts.Invites, ConsentFirst: cfg.Accounts.ConsentFirst, HiddenHandles: cfg.Accounts.HiddenHandles,
 		Suites: suites, StockFloor: cfg.Limits.StockFloor, StockCeiling: cfg.Limits.StockCeiling, KeysPerRequester: cfg.Limits.KeysPerRequester,
-		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond, MaxAsset: cfg.Limits.MaxAsset,
+		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond,
+		Assets: kept, MaxAsset: cfg.Limits.MaxAsset, AssetDomains: cfg.assetDomains(), Proxy: proxy.ProxyDownload,
 	})
 	if err != nil {
 		return err
 	}
+	gateway, err := s.provider.Secret(ctx, "ohttp gateway")
+	if err != nil {
+		return err
+	}
 	s.in, err = federation.NewServer(federation.ServerConfig{
-		Certificate: s.cert, Peers: s.peers, Hub: s.provider, Base: cfg.base(), Logger: logger, Registry: s.registry, Ready: s.store.Ping,
+		Certificate: s.cert, Peers: s.peers, Hub: s.provider, Base: cfg.base(), Logger: logger, Registry: s.registry, Ready: s.store.Ping, ObliviousSecret: gateway,
 		Issuers: func(context.Context) ([]byte, error) { return s.provider.IssuersDocument() },
 	})
 	return err
@@ -170,6 +199,15 @@ func (o outside) Issuers(ctx context.Context, d mimi.ProviderDomain) ([]*x509.Ce
 		return nil, err
 	}
 	return identity.ParseIssuers(doc, d)
+}
+
+func (o outside) GatewayKeys(ctx context.Context, hub mimi.ProviderDomain) ([]byte, error) {
+	keys, _, err := o.c.GatewayKeys(ctx, hub)
+	return keys, err
+}
+
+func (o outside) Relay(ctx context.Context, hub mimi.ProviderDomain, encapsulated []byte) ([]byte, error) {
+	return o.c.Relay(ctx, hub, encapsulated)
 }
 
 // FederationAddr, ClientAddr and AdminAddr are where the listeners are; nil for
@@ -259,6 +297,9 @@ func serveHTTP(ctx context.Context, server *http.Server, serve func() error) err
 func (s *Server) serveClients(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle(clientapi.Prefix, clientapi.NewHandler(clientapi.HandlerConfig{Service: s.provider.Clients(), Logger: s.logger, Observe: s.metrics.ClientRequest}))
+	if s.assets != nil {
+		mux.Handle("/assets/", s.assets)
+	}
 	mux.HandleFunc("/healthz", s.healthz)
 	mux.HandleFunc("/readyz", s.readyz)
 	server := &http.Server{
