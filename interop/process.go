@@ -54,6 +54,7 @@ type request struct {
 	Suite         uint16     `json:"suite,omitempty"`
 	TreeExtension bool       `json:"tree_extension,omitempty"`
 	Private       bool       `json:"private,omitempty"`
+	AlwaysPath    bool       `json:"always_path,omitempty"`
 	GroupID       []byte     `json:"group_id,omitempty"`
 	Proposal      *Proposal  `json:"proposal,omitempty"`
 	Proposals     []Proposal `json:"proposals,omitempty"`
@@ -131,7 +132,7 @@ func (p *Process) Capabilities() (out Capabilities, err error) {
 func (p *Process) NewClient(client string, suite uint16, options ClientOptions) error {
 	return p.call(request{
 		Op: "new_client", Client: client, Suite: suite,
-		TreeExtension: options.TreeExtension, Private: options.Private,
+		TreeExtension: options.TreeExtension, Private: options.Private, AlwaysPath: options.AlwaysPath,
 	}, nil)
 }
 

@@ -43,6 +43,7 @@ type Capabilities struct {
 type ClientOptions struct {
 	TreeExtension bool // ratchet_tree in Welcome and GroupInfo, else the tree travels beside them
 	Private       bool // handshakes as PrivateMessage
+	AlwaysPath    bool // a path in every commit, also where RFC 9420 §12.4 wants none
 }
 
 // An Extension of the GroupContext.

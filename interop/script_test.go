@@ -97,7 +97,11 @@ func (w *world) newClient(peer Peer, caps Capabilities) {
 	for _, f := range caps.Features {
 		c.features[f] = true
 	}
-	options := ClientOptions{TreeExtension: w.chance(50), Private: c.features[FeaturePrivate] && w.chance(30)}
+	options := ClientOptions{
+		TreeExtension: w.chance(50),
+		Private:       c.features[FeaturePrivate] && w.chance(30),
+		AlwaysPath:    w.chance(50), // ts-mls has no such choice
+	}
 	w.must(peer.NewClient(c.name, w.suite, options))
 	w.logf("client %s %+v", c, options)
 	w.outside = append(w.outside, c)

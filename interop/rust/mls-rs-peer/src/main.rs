@@ -54,7 +54,9 @@ fn make_client(
     let credential = BasicCredential::new(name.as_bytes().to_vec()).into_credential();
     let rules = DefaultMlsRules::new()
         .with_commit_options(
-            CommitOptions::new().with_ratchet_tree_extension(options.tree_extension),
+            CommitOptions::new()
+                .with_ratchet_tree_extension(options.tree_extension)
+                .with_path_required(options.always_path),
         )
         .with_encryption_options(EncryptionOptions::new(options.private, PaddingMode::None));
     Ok(Client::builder()

@@ -293,12 +293,16 @@ impl Peer for OpenMls {
         }
         let g = c.group.as_mut().ok_or("no group")?;
         let empty = proposals.is_empty() && !g.has_pending_proposals();
-        let tree_extension = c.options.tree_extension;
+        let ClientOptions {
+            tree_extension,
+            always_path,
+            ..
+        } = c.options;
         let old_tree = (!tree_extension).then(|| g.export_ratchet_tree());
 
         let mut b = g
             .commit_builder()
-            .force_self_update(empty)
+            .force_self_update(empty || always_path)
             .propose_adds(adds)
             .propose_removals(removes)
             .add_proposals(others);

@@ -55,7 +55,7 @@ impl Row {
 pub fn run(p: &mut impl Peer, suite: u16, members: usize) -> Result<()> {
     let options = ClientOptions {
         tree_extension: true,
-        private: false,
+        ..Default::default()
     };
     let name = |i: usize| format!("member-{i}");
     for i in 0..=members {

@@ -91,6 +91,8 @@ pub struct ClientOptions {
     pub tree_extension: bool,
     /// Send handshakes as PrivateMessage.
     pub private: bool,
+    /// Put a path into every commit, also where none is needed.
+    pub always_path: bool,
 }
 
 #[derive(Debug, Default, Serialize)]

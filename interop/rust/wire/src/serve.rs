@@ -18,6 +18,8 @@ struct Request {
     #[serde(default)]
     private: bool,
     #[serde(default)]
+    always_path: bool,
+    #[serde(default)]
     group_id: Bytes,
     proposal: Option<Proposal>,
     #[serde(default)]
@@ -57,6 +59,7 @@ fn handle(peer: &mut impl Peer, r: &Request) -> Result<Value> {
             let options = ClientOptions {
                 tree_extension: r.tree_extension,
                 private: r.private,
+                always_path: r.always_path,
             };
             peer.new_client(&r.client, r.suite, options).and_then(done)
         }
