@@ -25,6 +25,7 @@ const (
 	FeatureResync        Feature = "resync"
 	FeaturePath          Feature = "path"      // commits have a path wherever RFC 9420 §12.4 wants one
 	FeatureRemoval       Feature = "removal"   // processes the commit that removes it
+	FeatureHalfTree      Feature = "half_tree" // follows commits in a tree whose left half is blank
 	FeaturePSKOrder      Feature = "psk_order" // commits PSKs by reference and by value together
 	FeatureAppDataUpdate Feature = "app_data_update"
 	FeatureSelfRemove    Feature = "self_remove"

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -192,6 +193,7 @@ func (w *world) enter(joined []*client) {
 type draft struct {
 	w        *world
 	touched  map[*client]bool // clients that some proposal is about
+	gone     map[*client]bool // clients that leave
 	context  []Extension
 	dict     bool // the dictionary changes
 	psks     bool // some PSK is pending
@@ -201,7 +203,7 @@ type draft struct {
 }
 
 func (w *world) draft() *draft {
-	d := &draft{w: w, touched: map[*client]bool{}}
+	d := &draft{w: w, touched: map[*client]bool{}, gone: map[*client]bool{}}
 	for _, p := range w.pending {
 		d.note(p)
 	}
@@ -214,9 +216,11 @@ func (d *draft) note(p pending) {
 	case KindAdd:
 		d.touched[p.added] = true
 	case KindRemove:
-		d.touched[d.w.at(p.Index)] = true
-	case KindUpdate, KindSelfRemove:
+		d.touched[d.w.at(p.Index)], d.gone[d.w.at(p.Index)] = true, true
+	case KindUpdate:
 		d.touched[p.by] = true
+	case KindSelfRemove:
+		d.touched[p.by], d.gone[p.by] = true, true
 	case KindGroupContextExtensions:
 		d.context = p.Extensions
 	case KindAppDataUpdate:
@@ -263,7 +267,11 @@ func (d *draft) propose(by *client, reference bool) (pending, bool) {
 		if d.pathless || len(free) == 0 || len(w.members)-len(d.touched) < 3 {
 			return p, false
 		}
-		p.Kind, p.Index = KindRemove, pick(w, free).index
+		out := pick(w, free)
+		if !d.canLose(out) {
+			return p, false
+		}
+		p.Kind, p.Index = KindRemove, out.index
 	case 3:
 		if !reference || d.touched[by] || !by.features[FeatureUpdate] {
 			return p, false
@@ -295,6 +303,20 @@ func (d *draft) propose(by *client, reference bool) (pending, bool) {
 	return p, true
 }
 
+// canLose says whether everybody can go on without a client besides those that leave already.
+func (d *draft) canLose(out *client) bool {
+	if d.w.all(FeatureHalfTree, d.w.outside...) {
+		return true
+	}
+	lowest, highest := ^uint32(0), uint32(0)
+	for _, c := range d.w.members {
+		if c != out && !d.gone[c] {
+			lowest, highest = min(lowest, c.index), max(highest, c.index)
+		}
+	}
+	return highest == 0 || lowest < 1<<(bits.Len32(highest)-1)
+}
+
 // extension draws a proposal of the extensions draft.
 func (d *draft) extension(p pending, reference bool) (pending, bool) {
 	w := d.w
@@ -306,7 +328,7 @@ func (d *draft) extension(p pending, reference bool) (pending, bool) {
 		p.Kind, p.Component, p.Update = KindAppDataUpdate, uint16(0x8000+w.rng.IntN(3)), w.bytes(1+w.rng.IntN(20))
 	case 1:
 		left := len(w.members) - len(d.touched)
-		if !reference || d.touched[p.by] || left < 3 || !w.all(FeatureSelfRemove, w.outside...) {
+		if !reference || d.touched[p.by] || left < 3 || !d.canLose(p.by) || !w.all(FeatureSelfRemove, w.outside...) {
 			return p, false
 		}
 		p.Kind = KindSelfRemove

@@ -124,8 +124,13 @@ where
                 "psk",
                 "private",
                 "group_context_extensions",
+                "free_context",
                 "custom",
                 "resync",
+                "path",
+                "removal",
+                "psk_order",
+                "half_tree",
             ],
         }
     }

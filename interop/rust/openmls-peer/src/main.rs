@@ -173,6 +173,7 @@ impl Peer for OpenMls {
                 "resync",
                 "path",
                 "removal",
+                "half_tree",
                 "app_data_update",
                 "self_remove",
             ],
