@@ -56,7 +56,7 @@ func (*Comity) Capabilities() (Capabilities, error) {
 		Name: "comity", Version: "this tree", Crypto: "Go", Suites: []uint16{1, 2, 3},
 		Features: []Feature{
 			FeatureUpdate, FeaturePSK, FeaturePrivate, FeatureGroupContext, FeatureFreeContext, FeatureCustom,
-			FeatureResync, FeaturePath, FeatureRemoval, FeatureHalfTree, FeaturePSKOrder, FeatureAppDataUpdate, FeatureSelfRemove,
+			FeatureResync, FeaturePath, FeatureRemoval, FeatureHalfTree, FeatureEmptyContext, FeatureDictionaryPlace, FeaturePSKOrder, FeatureAppDataUpdate, FeatureSelfRemove,
 		},
 	}, nil
 }

@@ -16,19 +16,21 @@ type Feature string
 
 // The features a peer may have.
 const (
-	FeatureUpdate        Feature = "update"
-	FeaturePSK           Feature = "psk"
-	FeaturePrivate       Feature = "private" // handshakes as PrivateMessage
-	FeatureGroupContext  Feature = "group_context_extensions"
-	FeatureFreeContext   Feature = "free_context" // any supported extension, required or not
-	FeatureCustom        Feature = "custom"
-	FeatureResync        Feature = "resync"
-	FeaturePath          Feature = "path"      // commits have a path wherever RFC 9420 §12.4 wants one
-	FeatureRemoval       Feature = "removal"   // processes the commit that removes it
-	FeatureHalfTree      Feature = "half_tree" // follows commits in a tree whose left half is blank
-	FeaturePSKOrder      Feature = "psk_order" // commits PSKs by reference and by value together
-	FeatureAppDataUpdate Feature = "app_data_update"
-	FeatureSelfRemove    Feature = "self_remove"
+	FeatureUpdate          Feature = "update"
+	FeaturePSK             Feature = "psk"
+	FeaturePrivate         Feature = "private" // handshakes as PrivateMessage
+	FeatureGroupContext    Feature = "group_context_extensions"
+	FeatureFreeContext     Feature = "free_context" // any supported extension, required or not
+	FeatureCustom          Feature = "custom"
+	FeatureResync          Feature = "resync"
+	FeaturePath            Feature = "path"             // commits have a path wherever RFC 9420 §12.4 wants one
+	FeatureRemoval         Feature = "removal"          // processes the commit that removes it
+	FeatureHalfTree        Feature = "half_tree"        // follows commits in a tree whose left half is blank
+	FeatureEmptyContext    Feature = "empty_context"    // a GroupContextExtensions can take away all extensions
+	FeatureDictionaryPlace Feature = "dictionary_place" // AppDataUpdate leaves the dictionary where it is
+	FeaturePSKOrder        Feature = "psk_order"        // commits PSKs by reference and by value together
+	FeatureAppDataUpdate   Feature = "app_data_update"
+	FeatureSelfRemove      Feature = "self_remove"
 )
 
 // Capabilities says what a peer is and has.

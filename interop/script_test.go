@@ -349,13 +349,22 @@ func (w *world) extensions() []Extension {
 		required = appendOpaque(required, []byte{0, 1}) // credentials: basic
 		list = append(list, Extension{requiredCapabilities, required})
 	}
-	if w.chance(60) {
-		list = append(list, Extension{AppDataDictionary, dictionary(map[uint16][]byte{
-			0x8000: w.bytes(w.rng.IntN(20)), 0x8001: w.bytes(w.rng.IntN(70)),
-		})})
+	dict := Extension{AppDataDictionary, dictionary(map[uint16][]byte{
+		0x8000: w.bytes(w.rng.IntN(20)), 0x8001: w.bytes(w.rng.IntN(70)),
+	})}
+	first := w.chance(60)
+	last := !first && w.chance(50)
+	if first && !w.all(FeatureDictionaryPlace, w.outside...) {
+		first, last = false, true
 	}
-	if w.chance(60) {
+	if first {
+		list = append(list, dict)
+	}
+	if w.chance(60) || len(list) == 0 && !last && !w.all(FeatureEmptyContext, w.outside...) {
 		list = append(list, Extension{OpaqueExtension, w.bytes(w.rng.IntN(200))})
+	}
+	if last {
+		list = append(list, dict)
 	}
 	return list
 }

@@ -174,6 +174,7 @@ impl Peer for OpenMls {
                 "path",
                 "removal",
                 "half_tree",
+                "empty_context",
                 "app_data_update",
                 "self_remove",
             ],
