@@ -17,6 +17,7 @@ type client struct {
 	name     string
 	peer     Peer
 	features map[Feature]bool
+	private  bool   // sends handshakes as PrivateMessage, as a SelfRemove may not be
 	index    uint32 // its leaf, while a member
 }
 
@@ -103,6 +104,7 @@ func (w *world) newClient(peer Peer, caps Capabilities) {
 		Private:       c.features[FeaturePrivate] && w.chance(30),
 		AlwaysPath:    w.chance(50), // ts-mls has no such choice
 	}
+	c.private = options.Private
 	w.must(peer.NewClient(c.name, w.suite, options))
 	w.logf("client %s %+v", c, options)
 	w.outside = append(w.outside, c)
@@ -328,7 +330,7 @@ func (d *draft) extension(p pending, reference bool) (pending, bool) {
 		p.Kind, p.Component, p.Update = KindAppDataUpdate, uint16(0x8000+w.rng.IntN(3)), w.bytes(1+w.rng.IntN(20))
 	case 1:
 		left := len(w.members) - len(d.touched)
-		if !reference || d.touched[p.by] || left < 3 || !d.canLose(p.by) || !w.all(FeatureSelfRemove, w.outside...) {
+		if !reference || p.by.private || d.touched[p.by] || left < 3 || !d.canLose(p.by) || !w.all(FeatureSelfRemove, w.outside...) {
 			return p, false
 		}
 		p.Kind = KindSelfRemove
@@ -671,5 +673,7 @@ func (w *world) talkPending() {
 	if len(w.pending) > 0 {
 		w.commit()
 	}
-	w.talk()
+	if len(w.pending) == 0 {
+		w.talk()
+	}
 }
