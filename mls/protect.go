@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strconv"
 
 	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/tlspl"
@@ -45,7 +46,9 @@ type EpochError struct {
 	Got, Want Epoch
 }
 
-func (e *EpochError) Error() string { return "mls: message of another epoch" }
+func (e *EpochError) Error() string {
+	return "mls: message of epoch " + strconv.FormatUint(uint64(e.Got), 10) + ", want " + strconv.FormatUint(uint64(e.Want), 10)
+}
 
 // A SenderError refuses a content that this type of sender must not send (RFC 9420 §6.1).
 type SenderError struct {

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/comity-im/comity/mls/suite"
 )
@@ -251,7 +252,8 @@ type GenerationError struct {
 }
 
 func (e *GenerationError) Error() string {
-	return "mls: generation is too far ahead of the sender's ratchet"
+	return "mls: generation " + strconv.FormatUint(uint64(e.Generation), 10) + " is too far ahead of the sender's ratchet at " +
+		strconv.FormatUint(uint64(e.Next), 10)
 }
 
 // A foundKey is a key to try, with what consume needs to go on from there.
