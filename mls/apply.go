@@ -24,6 +24,7 @@ type transition struct {
 	pathRequired bool
 	provisional  []byte // encoded GroupContext with the old transcript hash
 	context      GroupContext
+	encoded      []byte // of context, once it is confirmed
 }
 
 // A commitHead is what is known of a commit besides its proposals.
@@ -324,7 +325,7 @@ func (t *transition) applyAppData() error {
 		var err error
 		switch id {
 		case ComponentAppComponents, ComponentSafeAAD, ComponentContentMediaTypes:
-			data = list[len(list)-1].AppDataUpdate.Update // Decision 114: replaced whole
+			data = bytes.Clone(list[len(list)-1].AppDataUpdate.Update) // Decision 114: replaced whole
 		default:
 			data, err = t.cfg.rules().UpdateComponent(id, old, exists, list, &t.changes)
 		}
@@ -427,10 +428,11 @@ func (t *transition) confirm(commit *AuthenticatedContent) error {
 		return err
 	}
 	t.context.ConfirmedTranscriptHash = confirmedTranscriptHash(t.old.suite, t.old.interim, input)
-	return nil
+	t.encoded, err = tlspl.Marshal(&t.context)
+	return err
 }
 
 // next returns the state that the transition leads to.
-func (t *transition) next(confirmationTag []byte) (*state, error) {
-	return newState(t.old.suite, t.context, t.params, t.tree, confirmationTag)
+func (t *transition) next(confirmationTag []byte) *state {
+	return newStateEncoded(t.old.suite, t.context, t.encoded, t.params, t.tree, confirmationTag)
 }

@@ -55,7 +55,7 @@ var ErrNoPSK = errors.New("mls: PSK is not known")
 type Rules interface {
 	// VerifyCredential says whether a leaf's credential is true (RFC 9420
 	// §5.3.1). It is asked for each leaf that enters the group, and for all
-	// when joining, then from several goroutines.
+	// when joining; of many leaves from several goroutines at once.
 	VerifyCredential(leaf *LeafNode) error
 	// VerifyExternalSender says the same of an entry of external_senders
 	// that enters the GroupContext.

@@ -222,9 +222,21 @@ func (r *room) commit(by *client, o CommitOptions, joiners ...*client) *StagedCo
 	if err != nil {
 		r.t.Fatalf("%s: %v", by.name, err)
 	}
+	// The committer restarts while the commit is on its way.
+	stored, err := staged.Marshal()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	by.restart(r.t)
+	if staged, err = by.group.LoadStaged(stored); err != nil {
+		r.t.Fatal(err)
+	}
 	r.deliver(by, staged.Message(), staged.GroupInfo())
 	if err := by.group.Merge(staged); err != nil {
 		r.t.Fatal(err)
+	}
+	if _, err := by.group.LoadStaged(stored); by.group.Active() && !errors.Is(err, ErrStale) {
+		r.t.Fatalf("staged commit of the epoch before: %v", err)
 	}
 	for _, c := range joiners {
 		g, err := JoinWelcome(c.config, wire(r.t, staged.Welcome()), c.keys, JoinOptions{RatchetTree: r.hub.Tree().Bytes()})

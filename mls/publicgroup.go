@@ -317,11 +317,7 @@ func (g *PublicGroup) stage(a *AuthenticatedContent) (*StagedPublicCommit, error
 	if err != nil {
 		return nil, err
 	}
-	next, err := t.next(a.Auth.ConfirmationTag)
-	if err != nil {
-		return nil, err
-	}
-	return &StagedPublicCommit{base: g.state, next: next, changes: t.changes}, nil
+	return &StagedPublicCommit{base: g.state, next: t.next(a.Auth.ConfirmationTag), changes: t.changes}, nil
 }
 
 // Merge moves the group to the epoch of a staged commit. It gives ErrStale if

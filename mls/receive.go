@@ -3,8 +3,6 @@ package mls
 import (
 	"fmt"
 	"slices"
-
-	"github.com/comity-im/comity/tlspl"
 )
 
 // StageReceived verifies a commit of another member, or of a new one, in the
@@ -74,20 +72,13 @@ func (g *Group) StageReceived(m *MLSMessage) (*StagedCommit, error) {
 		}
 		defer clear(init)
 	}
-	encoded, err := tlspl.Marshal(&t.context)
-	if err != nil {
-		return nil, err
-	}
-	joiner := joinerSecret(s, init, commitSecret, encoded)
+	joiner := joinerSecret(s, init, commitSecret, t.encoded)
 	defer clear(joiner)
-	c.start = startEpoch(s, joiner, psk, encoded)
+	c.start = startEpoch(s, joiner, psk, t.encoded)
 	if !c.start.secrets.verifyConfirmationTag(s, t.context.ConfirmedTranscriptHash, a.Auth.ConfirmationTag) {
 		return nil, ruleError(RuleConfirmationTag, nil)
 	}
-	c.next, err = t.next(a.Auth.ConfirmationTag)
-	if err != nil {
-		return nil, err
-	}
+	c.next = t.next(a.Auth.ConfirmationTag)
 	c.changes.New = &c.next.context
 	return c, nil
 }

@@ -31,7 +31,8 @@ type StagedCommit struct {
 	signer    *suite.Signer
 	changes   Changes
 	removed   bool
-	received  *verifiableContent // its message key is used up when it is merged
+	received  *verifiableContent    // its message key is used up when it is merged
+	content   *AuthenticatedContent // if it was made here
 	message   *MLSMessage
 	welcome   *Welcome
 	groupInfo *GroupInfo
@@ -194,16 +195,12 @@ func (c *StagedCommit) derive(t *transition, init []byte, path *PathSecrets, psk
 	if err := t.confirm(a); err != nil {
 		return nil, err
 	}
-	encoded, err := tlspl.Marshal(&t.context)
-	if err != nil {
-		return nil, err
-	}
 	s := t.old.suite
-	joiner := joinerSecret(s, init, commitSecret, encoded)
-	c.start = startEpoch(s, joiner, psk, encoded)
+	joiner := joinerSecret(s, init, commitSecret, t.encoded)
+	c.start = startEpoch(s, joiner, psk, t.encoded)
 	a.Auth.ConfirmationTag = c.start.secrets.confirmationTag(s, t.context.ConfirmedTranscriptHash)
-	c.next, err = t.next(a.Auth.ConfirmationTag)
-	return joiner, err
+	c.next, c.content = t.next(a.Auth.ConfirmationTag), a
+	return joiner, nil
 }
 
 // inform makes the GroupInfo and the Welcome of a commit (RFC 9420 §12.4.1,

@@ -25,10 +25,14 @@ func newState(s suite.Suite, context GroupContext, p *params, tree *RatchetTree,
 	if err != nil {
 		return nil, err
 	}
+	return newStateEncoded(s, context, encoded, p, tree, tag), nil
+}
+
+func newStateEncoded(s suite.Suite, context GroupContext, encoded []byte, p *params, tree *RatchetTree, tag []byte) *state {
 	return &state{
 		suite: s, context: context, encoded: encoded, params: p, tree: tree, confirmationTag: tag,
 		interim: interimTranscriptHash(s, context.ConfirmedTranscriptHash, tag),
-	}, nil
+	}
 }
 
 // params is what the extensions of a GroupContext say, decoded.
