@@ -3,6 +3,7 @@ package mimi
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/comity-im/comity/tlspl"
 )
@@ -246,24 +247,46 @@ func (d *ParticipantListData) Apply(roles *RoleData, updates []ParticipantListUp
 		}
 	}
 
-	next := ParticipantListData{Participants: make([]UserRolePair, 0, len(d.Participants)+len(appends))}
-	for i := range d.Participants {
-		p := d.Participants[i]
-		if added[p.User] { // also when the Commit removes it: a user is touched once
-			for _, c := range changes {
-				if c.User == p.User && c.From == RoleNone {
-					return ParticipantListData{}, nil, &ParticipantError{Update: c.Update, User: p.User, Role: c.To, Err: ErrParticipantPresent}
-				}
+	// A user is touched once, so an addition of someone present is invalid even if
+	// the Commit removes them.
+	if i := d.findAny(added, appends); i >= 0 {
+		for _, c := range changes {
+			if c.User == d.Participants[i].User && c.From == RoleNone {
+				return ParticipantListData{}, nil, &ParticipantError{Update: c.Update, User: c.User, Role: c.To, Err: ErrParticipantPresent}
 			}
 		}
-		if to, ok := roleOf[uint32(i)]; ok {
-			if to == RoleNone {
-				continue
+	}
+
+	next := ParticipantListData{Participants: make([]UserRolePair, len(d.Participants), len(d.Participants)+len(appends))}
+	copy(next.Participants, d.Participants)
+	removed := false
+	for index, to := range roleOf {
+		next.Participants[index].RoleIndex = to
+		removed = removed || to == RoleNone
+	}
+	if removed {
+		kept := next.Participants[:0]
+		for i := range next.Participants {
+			if to, ok := roleOf[uint32(i)]; !ok || to != RoleNone {
+				kept = append(kept, next.Participants[i])
 			}
-			p.RoleIndex = to
 		}
-		next.Participants = append(next.Participants, p)
+		next.Participants = kept
 	}
 	next.Participants = append(next.Participants, appends...)
 	return next, changes, nil
+}
+
+// findAny returns the index of the first participant that is among the added,
+// -1 if there is none.
+func (d *ParticipantListData) findAny(added map[IdentifierURI]bool, list []UserRolePair) int {
+	if len(list) > 8 {
+		return slices.IndexFunc(d.Participants, func(p UserRolePair) bool { return added[p.User] })
+	}
+	for i := range list { // comparing is cheaper than hashing everybody
+		if at := d.Find(list[i].User); at >= 0 {
+			return at
+		}
+	}
+	return -1
 }

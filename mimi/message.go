@@ -50,7 +50,8 @@ func (p *Protocol) code(c *tlspl.Codec) {
 type Millis uint64
 
 // A Message is an MLSMessage together with the octets it arrived as, which is
-// what hubs and followers hash, keep and pass on.
+// what hubs and followers hash, keep and pass on. It must not be changed once it
+// has octets.
 type Message struct {
 	mls.MLSMessage
 	raw []byte

@@ -79,7 +79,8 @@ func (m *FanoutMessage) Code(c *tlspl.Codec) {
 }
 
 // A NotifyRequest is the body of a notify request: one or more FanoutMessages
-// of one room, back to back, in the hub's order. Decision 55
+// of one room, back to back, in the hub's order. One that was read keeps its
+// octets and must not be changed. Decision 55
 type NotifyRequest struct {
 	Messages []FanoutMessage
 	raw      []byte
