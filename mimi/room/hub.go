@@ -289,6 +289,9 @@ func (h *Hub) proposals(in UpdateInput) (*Next, error) {
 		if err != nil {
 			return nil, err
 		}
+		if m.Content.Proposal == nil {
+			return nil, notAllowed("a bundle of proposals holds something else", nil)
+		}
 		user, err := h.sender(in.From, m)
 		if err != nil {
 			return nil, err

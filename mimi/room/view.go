@@ -2,8 +2,10 @@ package room
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/comity-im/comity/mimi"
@@ -232,6 +234,23 @@ func (v *View) EpochTolerance() mls.Epoch {
 		return 0
 	}
 	return mls.Epoch(v.components.Operational.AppMessagePolicy.EpochTolerance)
+}
+
+// MembershipDigest returns, for a room with fixed membership, a digest of the set of its users: only one such room may exist
+// for any set (room policy §5), which is for the hub to see to. ok is false for other rooms.
+func (v *View) MembershipDigest() (digest [sha256.Size]byte, ok bool) {
+	if !v.components.Base.FixedMembership {
+		return digest, false
+	}
+	var users []string
+	for i := range v.list.list.Participants {
+		if user, ok := v.list.list.Participants[i].User.User(); ok {
+			users = append(users, string(user))
+		}
+	}
+	slices.Sort(users)
+	// canonical URIs hold no line feed
+	return sha256.Sum256([]byte(strings.Join(users, "\n"))), true
 }
 
 // Has reports whether the GroupContext has data of the component.
