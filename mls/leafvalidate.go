@@ -2,6 +2,7 @@ package mls
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/comity-im/comity/mls/suite"
 )
@@ -58,7 +59,7 @@ func (r *LeafRules) CheckLeaf(s suite.Suite, n *LeafNode, i LeafIndex, source Le
 	if err := r.checkContent(s, n, i); err != nil {
 		return err
 	}
-	return verifyLeaf(s, nil, n, r.GroupID, i)
+	return verifyLeaf(s, n, r.GroupID, i)
 }
 
 // checkContent is CheckLeaf without source and signature. That capabilities list the group's version and cipher suite is a duty
@@ -108,22 +109,28 @@ func (r *LeafRules) checkContent(s suite.Suite, n *LeafNode, i LeafIndex) error 
 	return nil
 }
 
-// verifyLeaf verifies the signature of a leaf. A decoded leaf's LeafNodeTBS is made in buf, which may be nil.
-func verifyLeaf(s suite.Suite, buf *[]byte, n *LeafNode, groupID []byte, i LeafIndex) error {
-	var tbs []byte
-	var err error
-	if buf != nil && n.tbs != nil {
-		tbs = append((*buf)[:0], n.tbs...)
-		if n.Source != SourceKeyPackage {
-			tbs = appendOpaque(tbs, groupID)
-			tbs = append(tbs, byte(i>>24), byte(i>>16), byte(i>>8), byte(i))
-		}
-		*buf = tbs
-	} else if tbs, err = n.tbsBytes(groupID, i); err != nil {
+// verifyLeaf verifies the signature of a leaf.
+func verifyLeaf(s suite.Suite, n *LeafNode, groupID []byte, i LeafIndex) error {
+	tbs, err := n.appendTBS(nil, groupID, i)
+	if err != nil {
 		return err
 	}
 	if err := s.VerifyWithLabel(n.SignatureKey, "LeafNodeTBS", tbs, n.Signature); err != nil {
 		return &TreeError{Rule: RuleSignature, Node: i.Node(), Err: err}
 	}
 	return nil
+}
+
+// appendTBS appends the LeafNodeTBS of n to dst (RFC 9420 §7.2).
+func (n *LeafNode) appendTBS(dst []byte, groupID []byte, i LeafIndex) ([]byte, error) {
+	if n.tbs == nil {
+		tbs, err := n.tbsBytes(groupID, i)
+		return append(dst, tbs...), err
+	}
+	dst = append(dst, n.tbs...)
+	if n.Source != SourceKeyPackage {
+		dst = appendOpaque(dst, groupID)
+		dst = binary.BigEndian.AppendUint32(dst, uint32(i))
+	}
+	return dst, nil
 }

@@ -17,8 +17,6 @@ type modelTree struct {
 
 func newModelTree(s suite.Suite) *modelTree { return &modelTree{s, make([]Node, 1)} }
 
-func (m *modelTree) clone() *modelTree { return &modelTree{m.suite, slices.Clone(m.nodes)} }
-
 func (m *modelTree) blank(x NodeIndex) bool {
 	return m.nodes[x].Leaf == nil && m.nodes[x].Parent == nil
 }

@@ -185,7 +185,7 @@ func (p *PathSecrets) Encrypt(t *RatchetTree, groupContext []byte, added []LeafI
 
 // spread calls f(0) … f(n-1) on all cores and returns the error of the least index.
 func spread(n int, f func(i int) error) error {
-	workers := min(runtime.GOMAXPROCS(0), n/4)
+	workers := min(runtime.GOMAXPROCS(0), n/2)
 	if workers < 2 {
 		for i := range n {
 			if err := f(i); err != nil {

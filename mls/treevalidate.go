@@ -2,6 +2,7 @@ package mls
 
 import (
 	"bytes"
+	"runtime"
 	"slices"
 )
 
@@ -76,10 +77,11 @@ func unmergedBelow(n *treeNode, x NodeIndex, i LeafIndex) bool {
 	return n.leaf != nil
 }
 
-// verifyChunk is how many leaves a core verifies at a time.
-const verifyChunk = 16
+// verifyChunk is how many leaves a core verifies at a time, at most.
+const verifyChunk = 64
 
-// verifyLeaves verifies the signatures of all leaves. The error is that of the leftmost leaf which has one.
+// verifyLeaves verifies the signatures of all leaves, in batches where the cipher suite has them: every leaf was verified by the
+// members before, one by one, when it came into the group. The error is that of the leftmost leaf which has one.
 func (t *RatchetTree) verifyLeaves(groupID []byte) error {
 	leaves := make([]LeafIndex, 0, t.Members())
 	nodes := make([]*LeafNode, 0, t.Members())
@@ -87,10 +89,26 @@ func (t *RatchetTree) verifyLeaves(groupID []byte) error {
 		leaves = append(leaves, i)
 		nodes = append(nodes, n)
 	}
-	return spread((len(leaves)+verifyChunk-1)/verifyChunk, func(chunk int) error {
+	size := max(min(len(leaves)/(2*runtime.GOMAXPROCS(0)), verifyChunk), 8)
+	return spread((len(leaves)+size-1)/size, func(chunk int) error {
+		from, to := chunk*size, min(len(leaves), (chunk+1)*size)
 		var buf []byte
-		for k := chunk * verifyChunk; k < min(len(leaves), (chunk+1)*verifyChunk); k++ {
-			if err := verifyLeaf(t.suite, &buf, nodes[k], groupID, leaves[k]); err != nil {
+		if batch, ok := t.suite.NewBatch(to - from); ok {
+			for k := from; k < to; k++ {
+				n := nodes[k]
+				tbs, err := n.appendTBS(buf[:0], groupID, leaves[k])
+				if err != nil {
+					return err
+				}
+				batch.AddWithLabel(n.SignatureKey, "LeafNodeTBS", tbs, n.Signature)
+				buf = tbs
+			}
+			if batch.Verify() {
+				return nil
+			}
+		}
+		for k := from; k < to; k++ {
+			if err := verifyLeaf(t.suite, nodes[k], groupID, leaves[k]); err != nil {
 				return err
 			}
 		}
