@@ -25,8 +25,8 @@ class Row {
     this.samples.sort((a, b) => a - b)
     const { name, version, crypto } = peer.capabilities()
     const rounds = this.samples.length
-    const median_ns = this.samples[rounds >> 1]
-    console.log(JSON.stringify({ peer: name, version, crypto, suite, op, members, rounds, median_ns }))
+    const row = { peer: name, version, crypto, suite, op, members, rounds }
+    console.log(JSON.stringify({ ...row, min_ns: this.samples[0], median_ns: this.samples[rounds >> 1] }))
   }
 }
 
@@ -43,22 +43,26 @@ export async function bench(p, suite, members) {
     adds.push({ kind: "add", key_package: (await p.key_package({ client: name(i) })).message })
   }
   let row = new Row()
-  let welcome
   while (row.more()) {
     p.forget({ client: founder })
-    welcome = await row.time(async () => {
+    await row.time(async () => {
       await p.create_group({ client: founder, group_id: group(`group-${row.samples.length}`) })
-      const out = await p.commit({ client: founder, proposals: adds })
+      await p.commit({ client: founder, proposals: adds })
       p.merge({ client: founder })
-      return out.welcome
     })
   }
   row.print(p, suite, "create_add", members)
 
   row = new Row()
-  for (let i = 1; i < Math.min(members, 6); i++) {
-    await row.time(() => p.join({ client: name(i), message: welcome }))
-    p.forget({ client: name(i) })
+  const second = name(1)
+  while (row.more()) {
+    p.forget({ client: founder })
+    adds[0] = { kind: "add", key_package: (await p.key_package({ client: second })).message }
+    await p.create_group({ client: founder, group_id: group(`joined-${row.samples.length}`) })
+    const { welcome } = await p.commit({ client: founder, proposals: adds })
+    p.merge({ client: founder })
+    await row.time(() => p.join({ client: second, message: welcome }))
+    p.forget({ client: second })
   }
   row.print(p, suite, "join_after_add", members)
 

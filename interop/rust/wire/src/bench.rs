@@ -45,6 +45,7 @@ impl Row {
             json!({
                 "peer": c.name, "version": c.version, "crypto": c.crypto, "suite": suite, "op": op,
                 "members": members, "rounds": self.samples.len(),
+                "min_ns": self.samples[0].as_nanos() as u64,
                 "median_ns": self.samples[self.samples.len() / 2].as_nanos() as u64,
             })
         );
@@ -64,7 +65,7 @@ pub fn run(p: &mut impl Peer, suite: u16, members: usize) -> Result<()> {
     let founder = name(0);
 
     // Create a group and add everybody in one commit.
-    let adds = (1..members)
+    let mut adds = (1..members)
         .map(|i| {
             Ok(Proposal::Add {
                 key_package: Bytes(p.key_package(&name(i))?),
@@ -72,24 +73,30 @@ pub fn run(p: &mut impl Peer, suite: u16, members: usize) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let mut row = Row::new();
-    let mut welcome = Vec::new();
     while row.more() {
         p.forget(&founder)?;
         let group_id = format!("group-{}", row.samples.len());
-        welcome = row.time(|| {
+        row.time(|| {
             p.create_group(&founder, group_id.as_bytes())?;
-            let out = p.commit(&founder, &adds)?;
-            p.merge(&founder)?;
-            Ok(out.welcome.ok_or("no welcome")?.0)
+            p.commit(&founder, &adds)?;
+            p.merge(&founder)
         })?;
     }
     row.print(p, suite, "create_add", members);
 
     // Join that group from its Welcome: a tree without parents.
     let mut row = Row::new();
-    for i in 1..members.min(6) {
-        row.time(|| p.join(&name(i), &welcome, None))?;
-        p.forget(&name(i))?;
+    let second = name(1);
+    while row.more() {
+        p.forget(&founder)?;
+        adds[0] = Proposal::Add {
+            key_package: Bytes(p.key_package(&second)?),
+        };
+        p.create_group(&founder, format!("joined-{}", row.samples.len()).as_bytes())?;
+        let welcome = p.commit(&founder, &adds)?.welcome.ok_or("no welcome")?.0;
+        p.merge(&founder)?;
+        row.time(|| p.join(&second, &welcome, None))?;
+        p.forget(&second)?;
     }
     row.print(p, suite, "join_after_add", members);
 
