@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/mimi"
-	"github.com/comity-im/comity/mimi/policy"
 	"github.com/comity-im/comity/mls"
 )
 
@@ -39,11 +38,9 @@ type Identity struct {
 	NotBefore, NotAfter time.Time
 
 	// Certificate is the client's; nil for a basic credential. It must not be
-	// changed.
+	// changed. What a room's preauthorization may ask of it, package mimi/policy
+	// reads out of its Raw octets.
 	Certificate *x509.Certificate
-
-	// Claims are what a room's preauthorization may ask for. Decision 90
-	Claims policy.ClaimSet
 }
 
 // Provider returns the domain of the provider that vouches for the identity.
@@ -206,7 +203,7 @@ func basicIdentity(cred *mls.Credential) (Identity, error) {
 	if !ok {
 		return Identity{}, fmt.Errorf("%w: %s is not of the form mimi://host/d/user/client", ErrNames, client)
 	}
-	return Identity{User: user, Client: client, Claims: policy.BasicClaims(cred.Identity)}, nil
+	return Identity{User: user, Client: client}, nil
 }
 
 // Names returns the user and client that a credential claims to be, without

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/mimi"
-	"github.com/comity-im/comity/mimi/policy"
 	"github.com/comity-im/comity/mls"
 )
 
@@ -148,14 +147,10 @@ func (v *Verifier) verifyX509(cred *mls.Credential, signatureKey []byte, now tim
 	if err != nil {
 		return Identity{}, &CredentialError{domain, err}
 	}
-	claims, err := policy.X509Claims(leaf.Raw)
-	if err != nil {
-		return Identity{}, &CredentialError{domain, fmt.Errorf("%w: %v", ErrCertificate, err)}
-	}
 	id := Identity{
 		User: user, Client: client,
 		NotBefore: notBefore, NotAfter: notAfter,
-		Certificate: leaf, Claims: claims,
+		Certificate: leaf,
 	}
 	v.cache.put(key, cacheEntry{id, a})
 	return id, nil
