@@ -80,6 +80,10 @@ type frame struct {
 	index int // element number, -1 outside a vector
 }
 
+// shallow is the depth that a Codec has room for from the start: enough for an
+// encrypted message, which is coded far more often than anything deeper.
+const shallow = 8
+
 // A Codec walks one value, either writing or reading it.
 type Codec struct {
 	buf      []byte // written so far, or the whole input
@@ -89,8 +93,9 @@ type Codec struct {
 	decoding bool
 	err      error
 	depth    int
-	frames   [MaxDepth]frame
-	trace    *tracer // reading for Trace, else nil
+	frames   [shallow]frame
+	deep     *[MaxDepth - shallow]frame // made when something nests deeper
+	trace    *tracer                    // reading for Trace, else nil
 }
 
 // Marshal returns the encoding of v.
@@ -168,13 +173,20 @@ func (c *Codec) Fail(err error) {
 // Field names what is coded next, for the path of an error. It holds until
 // the next call inside the same struct.
 func (c *Codec) Field(name string) {
-	c.frames[c.depth].field = name
+	c.frame(c.depth).field = name
+}
+
+func (c *Codec) frame(depth int) *frame {
+	if depth < shallow {
+		return &c.frames[depth]
+	}
+	return &c.deep[depth-shallow]
 }
 
 func (c *Codec) path() string {
 	var b strings.Builder
 	for i := 0; i <= c.depth; i++ {
-		f := c.frames[i]
+		f := c.frame(i)
 		if f.index >= 0 {
 			b.WriteString("[" + strconv.Itoa(f.index) + "]")
 		}
@@ -200,12 +212,15 @@ func (c *Codec) push(index int) bool {
 	if c.trace != nil {
 		name := ""
 		if index < 0 {
-			name = c.frames[c.depth].field
+			name = c.frame(c.depth).field
 		}
 		c.trace.begin(NodeStruct, name, c.pos)
 	}
 	c.depth++
-	c.frames[c.depth] = frame{index: index}
+	if c.depth >= shallow && c.deep == nil {
+		c.deep = new([MaxDepth - shallow]frame)
+	}
+	*c.frame(c.depth) = frame{index: index}
 	return true
 }
 
@@ -320,7 +335,7 @@ func (c *Codec) writeLength(n int) {
 func (c *Codec) open() int {
 	if c.decoding {
 		if c.trace != nil {
-			c.trace.begin(NodeVector, c.frames[c.depth].field, c.pos)
+			c.trace.begin(NodeVector, c.frame(c.depth).field, c.pos)
 		}
 		n := c.readLength()
 		outer := c.end

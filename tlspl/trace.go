@@ -83,5 +83,5 @@ func (n *Node) collapse() {
 
 // value records a value that began at offset.
 func (c *Codec) value(offset int, v any) {
-	c.trace.add(&Node{Name: c.frames[c.depth].field, Offset: offset, Length: c.pos - offset, Value: v})
+	c.trace.add(&Node{Name: c.frame(c.depth).field, Offset: offset, Length: c.pos - offset, Value: v})
 }
