@@ -127,6 +127,8 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	submitURL := roomPath("submitMessage", roomA)
+	cathys := keyMaterialRequest()
+	cathys.TargetUser = "mimi://c.example/u/cathy"
 	for _, at := range []attempt{
 		{name: "good", cert: b, url: submitURL, body: body(), status: 200},
 		{name: "serverAuth only", cert: &serverOnly, url: submitURL, body: body(), status: 200},
@@ -157,7 +159,7 @@ func TestRefusals(t *testing.T) {
 		{name: "no URI in the path", cert: b, url: base + "submitMessage/clubhouse", body: body(), endpoint: "submitMessage", status: 400, reason: ReasonPathVariable},
 		{name: "user instead of room", cert: b, url: base + "submitMessage/" + mimi.Escape(string(alice)), body: body(), endpoint: "submitMessage", status: 400, reason: ReasonPathVariable},
 		{name: "room of another hub", cert: b, url: roomPath("submitMessage", roomB), body: body(), endpoint: "submitMessage", status: 404, reason: ReasonNotHosted},
-		{name: "user of another provider", cert: b, url: base + "keyMaterial/" + mimi.Escape("mimi://c.example/u/cathy"), body: body(), endpoint: "keyMaterial", status: 404, reason: ReasonNotHosted},
+		{name: "user of another provider, for a room of another hub", cert: b, url: base + "keyMaterial/" + mimi.Escape("mimi://c.example/u/cathy"), body: bytes.NewReader(marshalT(t, cathys)), endpoint: "keyMaterial", status: 404, reason: ReasonNotHosted},
 		{name: "query for another provider", cert: b, url: base + "identifierQuery/c.example", body: body(), endpoint: "identifierQuery", status: 404, reason: ReasonNotHosted},
 		{name: "claims a room it does not host", cert: b, url: roomPath("notify", "mimi://c.example/r/x"), body: body(), endpoint: "notify", status: 403, reason: ReasonSource,
 			text: "b.example is not the hub of a room of c.example", log: map[string]any{"peer": "b.example"}},

@@ -40,7 +40,7 @@ type handler struct {
 
 // handlers are all endpoints in the order of the directory.
 var handlers = []handler{
-	{"keyMaterial", http.MethodPost, 200, targetUser, serveKeyMaterial},
+	{"keyMaterial", http.MethodPost, 200, anyTarget, serveKeyMaterial},
 	{"update", http.MethodPost, 200, ownRoom, serveUpdate},
 	{"notify", http.MethodPost, 201, peerRoom, serveNotify},
 	{"submitMessage", http.MethodPost, 200, ownRoom, serveSubmitMessage},
@@ -85,6 +85,16 @@ func peerRoom(c *call, values map[string]string) *refusal {
 }
 
 func targetUser(c *call, values map[string]string) *refusal { return ownUser(c, values["targetUser"]) }
+
+// anyTarget is a user of any provider: a room's hub is asked for others' users
+// too. The body says whether it is (Decision 13).
+func anyTarget(c *call, values map[string]string) *refusal {
+	var err error
+	if c.user, err = mimi.ParseUserURI(values["targetUser"]); err != nil {
+		return badPath(err)
+	}
+	return nil
+}
 
 func requesterUser(c *call, values map[string]string) *refusal {
 	return ownUser(c, values["requesterUser"])
@@ -163,6 +173,10 @@ func serveKeyMaterial(ctx context.Context, hub mimi.Hub, c *call) ([]byte, error
 	}
 	if err := c.pathAgrees(req.TargetUser); err != nil {
 		return nil, err
+	}
+	if c.user.Host() != c.own && (req.RoomID == "" || req.RoomID.Host() != c.own) {
+		r := notHosted(c.user.Host(), c.own)
+		return nil, &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: r.text}
 	}
 	// From the requester's provider, or from the hub that relays (Decision 13).
 	if req.RoomID == "" || req.RoomID.Host() != c.from {
