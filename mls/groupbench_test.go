@@ -6,16 +6,14 @@ import (
 	"crypto/hpke"
 	"crypto/rand"
 	"fmt"
-	"runtime"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/comity-im/comity/tlspl"
 )
 
-// A floor counts the primitives that an operation can't do without. Benchmarks report how many times as long as they
-// took, measured in the same run, since the machine's speed differs from minute to minute.
+// A floor counts the primitives that an operation can't do without. Benchmarks report their CPU time, on all cores, as a
+// multiple of it. Both are measured in the same run, since the machine's speed differs from minute to minute.
 type floor struct{ signs, verifies, seals, opens, keys int }
 
 func (f floor) duration(b *testing.B) time.Duration {
@@ -31,11 +29,11 @@ func (f floor) duration(b *testing.B) time.Duration {
 			return 0
 		}
 		const runs = 64
-		start := time.Now()
+		start := cpuTime()
 		for range runs {
 			f()
 		}
-		return time.Since(start) * time.Duration(n) / runs
+		return (cpuTime() - start) * time.Duration(n) / runs
 	}
 	d := each(f.signs, func() { ed25519.Sign(key, floorMessage) })
 	d += each(f.verifies, func() { ed25519.Verify(pub, floorMessage, sig) })
@@ -50,35 +48,33 @@ func (f floor) duration(b *testing.B) time.Duration {
 	return d
 }
 
-// loop measures op and reports it as a multiple of the floor; cores says over how many the floor's work can be spread.
-// The floor is measured before, between and after.
-func (f floor) loop(b *testing.B, cores int, op func()) { f.loopWith(b, cores, func() {}, op) }
+// loop measures op and reports it as a multiple of the floor, which is measured before, between and after.
+func (f floor) loop(b *testing.B, op func()) { f.loopWith(b, func() {}, op) }
 
 // loopWith runs before, unmeasured, each time.
-func (f floor) loopWith(b *testing.B, cores int, before, op func()) {
+func (f floor) loopWith(b *testing.B, before, op func()) {
 	b.ReportAllocs()
-	floors := []time.Duration{f.duration(b)}
-	var took []time.Duration
-	next := time.Now().Add(200 * time.Millisecond)
+	least, floors := f.duration(b), 1
+	var took time.Duration
+	ops := 0
+	next := time.Now().Add(100 * time.Millisecond)
 	for b.Loop() {
 		b.StopTimer()
 		before()
-		b.StartTimer()
-		start := time.Now()
-		op()
-		took = append(took, time.Since(start))
 		if time.Now().After(next) {
-			b.StopTimer()
-			floors = append(floors, f.duration(b))
-			next = time.Now().Add(200 * time.Millisecond)
-			b.StartTimer()
+			least += f.duration(b)
+			floors++
+			next = time.Now().Add(100 * time.Millisecond)
 		}
+		b.StartTimer()
+		start := cpuTime()
+		op()
+		took += cpuTime() - start
+		ops++
 	}
-	floors = append(floors, f.duration(b))
-	slices.Sort(floors)
-	slices.Sort(took)
-	least := float64(floors[len(floors)/2]) / float64(min(cores, runtime.GOMAXPROCS(0)))
-	b.ReportMetric(float64(took[len(took)/2])/least, "×floor")
+	least += f.duration(b)
+	floors++
+	b.ReportMetric(float64(took)/float64(ops)/(float64(least)/float64(floors)), "×floor")
 }
 
 func forGroups(b *testing.B, sizes []int, f func(b *testing.B, n int)) {
@@ -146,7 +142,7 @@ func depthOf(n int) int { return treeDepth(uint32(n)) }
 func BenchmarkCommit(b *testing.B) {
 	forGroups(b, groupSizes, func(b *testing.B, n int) {
 		g, _, _ := fullGroups(b, n)
-		floor{signs: 3, seals: depthOf(n), keys: depthOf(n) + 2}.loop(b, 1, func() {
+		floor{signs: 3, seals: depthOf(n), keys: depthOf(n) + 2}.loop(b, func() {
 			if _, err := g.Stage(rand.Reader, CommitOptions{}); err != nil {
 				b.Fatal(err)
 			}
@@ -158,7 +154,7 @@ func BenchmarkCommit(b *testing.B) {
 func BenchmarkCommitEmptyTree(b *testing.B) {
 	forGroups(b, groupSizes[:2], func(b *testing.B, n int) {
 		creator, _, _ := addAll(b, n)
-		floor{signs: 3, seals: n - 1, keys: depthOf(n) + 2}.loop(b, 2, func() {
+		floor{signs: 3, seals: n - 1, keys: depthOf(n) + 2}.loop(b, func() {
 			if _, err := creator.group.Stage(rand.Reader, CommitOptions{}); err != nil {
 				b.Fatal(err)
 			}
@@ -175,7 +171,7 @@ func BenchmarkAddMany(b *testing.B) {
 		for i := range proposals {
 			proposals[i] = add(newClient(b, fmt.Sprint("member ", i)).keyPackage(b))
 		}
-		floor{signs: 3, verifies: 2 * (n - 1), seals: n - 1, keys: depthOf(n) + 2}.loop(b, 2, func() {
+		floor{signs: 3, verifies: 2 * (n - 1), seals: n - 1, keys: depthOf(n) + 2}.loop(b, func() {
 			if _, err := creator.group.Stage(rand.Reader, CommitOptions{Proposals: proposals}); err != nil {
 				b.Fatal(err)
 			}
@@ -196,7 +192,7 @@ func BenchmarkProcessCommit(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		floor{verifies: 2, opens: 1, keys: 1}.loop(b, 1, func() {
+		floor{verifies: 2, opens: 1, keys: 1}.loop(b, func() {
 			var m MLSMessage
 			if err := tlspl.Unmarshal(raw, &m); err != nil {
 				b.Fatal(err)
@@ -220,7 +216,7 @@ func BenchmarkTrack(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		floor{verifies: 2}.loop(b, 1, func() {
+		floor{verifies: 2}.loop(b, func() {
 			g := hub.Clone()
 			var m MLSMessage
 			if err := tlspl.Unmarshal(raw, &m); err != nil {
@@ -249,7 +245,7 @@ func BenchmarkTrackStored(b *testing.B) {
 			b.Fatal(err)
 		}
 		written, times := 0, 0
-		floor{verifies: 2}.loop(b, 1, func() {
+		floor{verifies: 2}.loop(b, func() {
 			g := hub.Clone()
 			staged, err := g.Stage(staged.Message())
 			if err != nil {
@@ -283,7 +279,7 @@ func BenchmarkLoad(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		floor{verifies: 2}.loop(b, 1, func() {
+		floor{verifies: 2}.loop(b, func() {
 			g, err := LoadPublicGroup(Config{}, func(yield func(k, v []byte) bool) {
 				for _, r := range records {
 					if !yield(r.Key, r.Value) {
@@ -310,7 +306,7 @@ func BenchmarkJoin(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		floor{verifies: n + 1, opens: 1, keys: 1}.loop(b, 2, func() {
+		floor{verifies: n + 1, opens: 1, keys: 1}.loop(b, func() {
 			var w Welcome
 			if err := tlspl.Unmarshal(raw, &w); err != nil {
 				b.Fatal(err)
@@ -328,7 +324,7 @@ func BenchmarkReceive(b *testing.B) {
 		one, other, _ := fullGroups(b, n)
 		data := make([]byte, 100)
 		var raw []byte
-		floor{verifies: 1}.loopWith(b, 1, func() {
+		floor{verifies: 1}.loopWith(b, func() {
 			m, err := one.Encrypt(rand.Reader, data, nil)
 			if err != nil {
 				b.Fatal(err)
@@ -351,7 +347,7 @@ func BenchmarkSend(b *testing.B) {
 	forGroups(b, []int{10000}, func(b *testing.B, n int) {
 		g, _, _ := fullGroups(b, n)
 		data := make([]byte, 100)
-		floor{signs: 1}.loop(b, 1, func() {
+		floor{signs: 1}.loop(b, func() {
 			if _, err := g.Encrypt(rand.Reader, data, nil); err != nil {
 				b.Fatal(err)
 			}
