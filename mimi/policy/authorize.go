@@ -236,8 +236,11 @@ func (j *judge) as(role RoleIndex) *Denial {
 		return j.capability(role, mimi.CanSendMLSReinitProposal)
 	case DestroyRoom:
 		return j.capability(role, mimi.CanDestroyRoom)
-	case UpdateLeaf, UsePSK, SendEphemeral:
-		// The capabilities for these are reserved: every participant may.
+	case UsePSK:
+		// Reserved in the draft, but not for everybody: who commits or proposes a PSK that others don't have stops the room.
+		return j.capability(role, mimi.CanSendMLSPSKProposal)
+	case UpdateLeaf, SendEphemeral:
+		// Every participant may: the capability for the first is reserved, for the second there is none.
 		if _, ok := j.s.RoleOf(j.a.URI); !ok {
 			return j.deny(NotOnParticipantList, role)
 		}

@@ -210,6 +210,7 @@ var decisions = []struct {
 	{"canSendMLSReinitProposal", "dave", "reinit", "lacks canSendMLSReinitProposal"},
 	{"canDestroyRoom", "hub", "destroy", ""},
 	{"canDestroyRoom", "dave", "destroy", "lacks canDestroyRoom"},
+	{"canSendMLSPSKProposal (reserved): nobody in the presets", "alice", "use a PSK", "lacks canSendMLSPSKProposal"},
 	// every participant
 	{"Update is for every participant (0x0602 is reserved)", "bob", "update leaf", ""},
 	{"Update is for participants", "zoe", "update leaf", "not on the participant list"},
@@ -255,6 +256,8 @@ func parseQuestion(t testing.TB, s *testState, who, asks string) (Actor, Change)
 		return a, list(a.URI, NoRole)
 	case asks == "update leaf":
 		return a, Change{Kind: UpdateLeaf, User: a.URI}
+	case asks == "use a PSK":
+		return a, Change{Kind: UsePSK, User: a.URI}
 	case asks == "reinit":
 		return a, Change{Kind: ReInit, User: a.URI}
 	case asks == "destroy":

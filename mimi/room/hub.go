@@ -305,21 +305,35 @@ func (h *Hub) proposals(in UpdateInput) (*Next, error) {
 	return h.accept(in.Now, messages, in.Parent)
 }
 
+// maxPending is how many proposals may wait for a Commit, which has to name each of them.
+const maxPending = 4096
+
 // accept adds proposals to those that are pending, if all of them together could be committed (Decision 34).
 func (h *Hub) accept(now mimi.Millis, messages []mimi.Message, parent *View) (*Next, error) {
+	if len(h.pending)+len(messages) > maxPending {
+		return nil, notAllowed(fmt.Sprintf("more than %d proposals would be pending", maxPending), nil)
+	}
 	n := h.begin(now)
 	n.public = h.public.Clone()
+	var refs []mls.ProposalRef
 	for i := range messages {
-		if _, err := n.public.ReceiveProposal(&messages[i].MLSMessage); err != nil {
+		p, err := n.public.ReceiveProposal(&messages[i].MLSMessage)
+		if err != nil {
 			return nil, refuse(h.Epoch(), err)
 		}
+		refs = append(refs, p.Ref)
 	}
 	if len(n.public.Pending()) != len(h.pending)+len(messages) {
 		return nil, notAllowed("the proposal is pending already", nil)
 	}
-	p, err := h.union(n.public.Pending())
+	p, err := h.union(n.public)
 	if err != nil {
-		return nil, refuse(h.Epoch(), err)
+		refusal := refuse(h.Epoch(), err)
+		if Denied(err) == nil && refusal.InvalidProposals == nil {
+			// it is about all of them together, and what was pending is valid
+			refusal.Code, refusal.InvalidProposals = mimi.UpdateInvalidProposal, refs
+		}
+		return nil, refusal
 	}
 	if err := h.parent(p, parent); err != nil {
 		return nil, err
@@ -336,13 +350,18 @@ func (h *Hub) accept(now mimi.Millis, messages []mimi.Message, parent *View) (*N
 	return n, nil
 }
 
-// union judges all pending proposals as if one Commit covered them.
-func (h *Hub) union(items []mls.ResolvedProposal) (*plan, error) {
+// union judges all pending proposals as if one Commit covered them, by a member whom none of them is about. Where there is
+// no such member left, nobody can commit them anyway; they are judged by the rules of the room alone.
+func (h *Hub) union(public *mls.PublicGroup) (*plan, error) {
+	items := public.Pending()
 	if len(items) == 0 {
 		return nil, nil
 	}
-	if err := combinable(h.public.Tree(), items); err != nil {
-		return nil, err
+	if committer, ok := free(public.Tree(), items); ok {
+		if err := public.JudgePending(committer); err != nil {
+			return nil, err
+		}
+		return h.rules.judged, nil
 	}
 	s := h.rules.room
 	list, err := readParticipants(s.view, items)
@@ -356,44 +375,23 @@ func (h *Hub) union(items []mls.ResolvedProposal) (*plan, error) {
 	return p, p.judge()
 }
 
-// combinable is RFC 9420 §12.2 as far as it speaks of several proposals, for those that wait for a Commit.
-func combinable(tree *mls.RatchetTree, items []mls.ResolvedProposal) error {
-	leaves := make(map[mls.LeafIndex]bool)
-	keys := make(map[string]bool)
-	context := false
+// free returns the first leaf that no proposal removes or updates.
+func free(tree *mls.RatchetTree, items []mls.ResolvedProposal) (mls.LeafIndex, bool) {
+	taken := make(map[mls.LeafIndex]bool)
 	for i := range items {
-		item := &items[i]
-		bad := func(text string) error { return &ProposalError{i, item.Ref, errors.New("room: " + text)} }
-		leaf, about := mls.LeafIndex(0), false
-		switch item.Type {
+		switch item := &items[i]; item.Type {
 		case mls.ProposalRemove:
-			leaf, about = item.Remove.Removed, true
+			taken[item.Remove.Removed] = true
 		case mls.ProposalSelfRemove, mls.ProposalUpdate:
-			leaf, about = item.Sender.LeafIndex, true
-		case mls.ProposalAdd:
-			key := string(item.Add.KeyPackage.LeafNode.SignatureKey)
-			if _, in := tree.FindSignatureKey([]byte(key)); in || keys[key] {
-				return bad("the client is in the group, or added by another pending proposal")
-			}
-			keys[key] = true
-		case mls.ProposalReInit:
-			if len(items) > 1 {
-				return bad("a ReInit can't be committed with other proposals")
-			}
-		case mls.ProposalGroupContextExtensions:
-			if context {
-				return bad("another GroupContextExtensions is pending")
-			}
-			context = true
-		}
-		if about && leaves[leaf] {
-			return bad(fmt.Sprintf("another pending proposal removes or updates leaf %d", leaf))
-		}
-		if about {
-			leaves[leaf] = true
+			taken[item.Sender.LeafIndex] = true
 		}
 	}
-	return nil
+	for i := range tree.Leaves() {
+		if !taken[i] {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 // parent: the participants of a parent-dependent room are among those of its parent (room policy §5).

@@ -277,7 +277,7 @@ func (h *Hub) reissue(n *Next, rand io.Reader) ([]mimi.Message, error) {
 		}
 	}
 	next := &Hub{cfg: h.cfg, public: n.public, rules: h.rules}
-	if n.plan, err = next.union(n.public.Pending()); err != nil {
+	if n.plan, err = next.union(n.public); err != nil {
 		// they can't be committed together, such as for a minimum of participants: the room stays as it is
 		for _, item := range n.public.Pending() {
 			n.public.DropPending(item.Ref)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
@@ -137,7 +136,7 @@ func LoadHub(cfg HubConfig, records iter.Seq2[[]byte, []byte]) (*Hub, error) {
 	if h.rules.room, err = newSnapshot(cfg.Verifier, view, h.public.Tree()); err != nil {
 		return nil, err
 	}
-	if h.plan, err = h.union(slices.Clone(h.public.Pending())); err != nil {
+	if h.plan, err = h.union(h.public); err != nil {
 		return nil, fmt.Errorf("room: stored state: %w", err)
 	}
 	return h, nil

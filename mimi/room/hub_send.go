@@ -126,7 +126,7 @@ func (h *Hub) receivers() []mimi.ProviderDomain {
 		all = all && (n.Active == 0 || s.view.roles.Has(role, mimi.CanReceiveMessage))
 	}
 	if all {
-		return h.Providers()
+		return h.staying(h.Providers())
 	}
 	if s.receiving == nil {
 		domains := make(map[mimi.ProviderDomain]bool)
@@ -138,7 +138,22 @@ func (h *Hub) receivers() []mimi.ProviderDomain {
 		}
 		s.receiving = slices.DeleteFunc(h.Providers(), func(d mimi.ProviderDomain) bool { return !domains[d] })
 	}
-	return s.receiving
+	return h.staying(s.receiving)
+}
+
+// staying leaves out the providers all of whose clients the pending proposals take away: MIMI protocol §5.3 wants them to
+// receive nothing any more.
+func (h *Hub) staying(domains []mimi.ProviderDomain) []mimi.ProviderDomain {
+	if h.plan == nil {
+		return domains
+	}
+	going := make(map[mimi.ProviderDomain]uint32)
+	for i := range h.plan.users {
+		if user, ok := h.plan.users[i].user.User(); ok && h.plan.users[i].listed >= 0 && h.restricted(user) {
+			going[user.Host()] += uint32(h.Clients(user))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(domains), func(d mimi.ProviderDomain) bool { return going[d] >= h.rules.room.leaves.providers[d] })
 }
 
 // MayFetchGroupInfo says whether somebody may be given the GroupInfo, to join with. hasCode says that a valid join code of

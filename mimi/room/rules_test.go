@@ -274,6 +274,9 @@ func TestLeaveAcrossExternalCommit(t *testing.T) {
 	if _, err := w.update("b.example", p.Bundle); err != nil {
 		t.Fatal(err)
 	}
+	if got := fmt.Sprint(w.hub.receivers()); got != "[a.example c.example]" {
+		t.Errorf("messages go to %s while bob is about to leave", got)
+	}
 	n := w.must(w.device(cathy, "c2").join(JoinParams{}))
 	if k := len(n.Events[0].Message.ExternalProposals); k != 2 {
 		t.Fatalf("%d proposals are stapled, expected the removal from the list and of one client", k)
@@ -325,6 +328,66 @@ func TestPendingMustBeCommitted(t *testing.T) {
 	if !errors.As(err, &refusal) || refusal.Code != mimi.UpdateWrongEpoch || refusal.CurrentEpoch != w.hub.Epoch() {
 		t.Fatalf("%v", err)
 	}
+}
+
+// What no Commit could take must not become pending, since every Commit must then take it: it would stop the room.
+func TestNothingStopsTheRoom(t *testing.T) {
+	w, a, b, c, _ := moderatedWorld(t)
+	send := func(m *mls.MLSMessage, err error) error {
+		if err != nil {
+			t.Fatal(err)
+		}
+		message, err := mimi.NewMessage(*m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := w.hub.Update(UpdateInput{From: b.user.Host(), Bundle: &mimi.HandshakeBundle{ProposalOrCommit: message}, Now: w.now, Rand: rand.Reader})
+		if err == nil {
+			w.save(n)
+			w.deliver(n)
+		}
+		for _, p := range b.room.Group().Pending() {
+			if err != nil {
+				b.room.Group().DropPending(p.Ref)
+			}
+		}
+		return err
+	}
+	o := mls.SendOptions{AuthenticatedData: []byte{0}}
+	group := b.room.Group()
+	for name, p := range map[string]mls.Proposal{
+		"a PSK that nobody has":                {Type: mls.ProposalPSK, PreSharedKey: &mls.PreSharedKey{PSK: mls.PreSharedKeyID{Type: mls.PSKExternal, PSKID: []byte("x"), PSKNonce: make([]byte, 32)}}},
+		"an update of the links that can't be": {Type: mls.ProposalAppDataUpdate, AppDataUpdate: &mls.AppDataUpdate{ComponentID: mimi.ComponentJoinLinks, Op: mls.AppDataOpUpdate, Update: []byte{4, 0, 0, 0, 7, 0}}},
+		"an unknown component":                 {Type: mls.ProposalAppDataUpdate, AppDataUpdate: &mls.AppDataUpdate{ComponentID: 0x7777, Op: mls.AppDataOpUpdate}},
+		"somebody who is gone":                 {Type: mls.ProposalRemove, Remove: &mls.Remove{Removed: 77}},
+	} {
+		m, err := group.Propose(rand.Reader, p, o)
+		if err != nil {
+			t.Logf("%s: the client itself says %v", name, err)
+			continue
+		}
+		if err := send(m, nil); err == nil {
+			t.Errorf("%s is pending", name)
+		}
+	}
+	// a new leaf that does not support what the room requires
+	leaf := b.leaf()
+	leaf.Extensions = nil
+	m, err := group.ProposeUpdate(rand.Reader, &leaf, o)
+	if err != nil {
+		t.Logf("a poor leaf: the client itself says %v", err)
+	} else if err := send(m, nil); err == nil {
+		t.Error("a poor leaf is pending")
+	} else {
+		t.Logf("a poor leaf: %v", err)
+	}
+	w.must(a.commit(a.room.Commit(rand.Reader, 0)))
+	// a good one is taken
+	good := b.leaf()
+	if err := send(group.ProposeUpdate(rand.Reader, &good, o)); err != nil {
+		t.Fatal(err)
+	}
+	w.must(c.commit(c.room.Commit(rand.Reader, 0)))
 }
 
 func mustRemoval(t *testing.T, d *device, user mimi.UserURI) []mls.Proposal {
@@ -448,6 +511,9 @@ func TestParentDependent(t *testing.T) {
 		c.Base.ParentDependant, c.Base.ParentRoom = true, testRoom
 	})
 	child.parent = parent.hub.View()
+	if outside := child.hub.View().Outside(child.parent); len(outside) != 0 {
+		t.Errorf("%v are not in the parent room", outside)
+	}
 	b1 := child.device(bob, "b1")
 	child.must(child.devices[0].add("ordinary_user", b1))
 	s, err := child.devices[0].room.AddUsers(rand.Reader, 0, Addition{User: cathy, Role: 2})

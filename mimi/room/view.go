@@ -253,6 +253,23 @@ func (v *View) MembershipDigest() (digest [sha256.Size]byte, ok bool) {
 	return sha256.Sum256([]byte(strings.Join(users, "\n"))), true
 }
 
+// Outside returns the participants of a parent-dependent room that are not participants of its parent, as they must be
+// (room policy §5). The hub asks it of a new room; Hub.Update asks it of additions.
+func (v *View) Outside(parent *View) []mimi.UserURI {
+	var outside []mimi.UserURI
+	for i := range v.list.list.Participants {
+		p := &v.list.list.Participants[i]
+		user, ok := p.User.User()
+		if !ok || v.roles.Banned(p.RoleIndex) {
+			continue
+		}
+		if role, listed := parent.RoleOf(p.User); !listed || parent.roles.Banned(role) {
+			outside = append(outside, user)
+		}
+	}
+	return outside
+}
+
 // Has reports whether the GroupContext has data of the component.
 func (v *View) Has(id mls.ComponentID) bool { _, ok := v.dictionary.Find(id); return ok }
 
