@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/comity-im/comity/mls/suite"
+	"github.com/comity-im/comity/tlspl"
 )
 
 func TestPastEpochs(t *testing.T) {
@@ -337,6 +339,51 @@ func TestCommittable(t *testing.T) {
 	list := r.commit(dave, CommitOptions{AllPending: true}).Changes().Proposals
 	if len(list) != 2 || list[0].Type != ProposalUpdate || list[1].Type != ProposalSelfRemove {
 		t.Errorf("committed %v", list)
+	}
+}
+
+// Clones of a loaded group are used at the same time. The race detector sees
+// whether they share anything that changes.
+func TestCloneConcurrently(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob", "carol", "dave", "eve")
+	staged, err := r.client("bob").group.Stage(rand.Reader, CommitOptions{Proposals: []Proposal{remove(0)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := marshal(staged.Message())
+	r.restart()
+	var wg sync.WaitGroup
+	hashes := make([][]byte, 4)
+	for i := range hashes {
+		c := r.hub.Clone()
+		wg.Go(func() {
+			var m MLSMessage
+			if err := tlspl.Unmarshal(raw, &m); err != nil {
+				t.Error(err)
+				return
+			}
+			followed, err := c.Stage(&m)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := c.Merge(followed); err != nil {
+				t.Error(err)
+			}
+			if _, err := c.Flush(); err != nil {
+				t.Error(err)
+			}
+			hashes[i] = c.Tree().TreeHash()
+		})
+	}
+	wg.Wait()
+	for _, h := range hashes {
+		if !bytes.Equal(h, hashes[0]) {
+			t.Error("clones disagree")
+		}
+	}
+	if r.hub.Epoch() != 1 {
+		t.Error("the original has moved")
 	}
 }
 

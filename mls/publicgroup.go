@@ -149,9 +149,14 @@ func (g *PublicGroup) Pending() []ResolvedProposal { return g.pending.resolved()
 // DropPending forgets a pending proposal.
 func (g *PublicGroup) DropPending(ref ProposalRef) { g.pending.remove(ref) }
 
-// Clone returns a copy that changes independently. It shares the tree and costs
-// nothing that grows with it.
+// Clone returns a copy that changes independently, and may be used at the same
+// time as g. It shares the tree and costs nothing that grows with it, but for the
+// first time after the group was loaded.
 func (g *PublicGroup) Clone() *PublicGroup {
+	// What the tree computes when it is first asked must be there before two
+	// goroutines ask.
+	g.state.tree.TreeHash()
+	g.state.tree.Fork()
 	c := *g
 	c.pending = g.pending.clone()
 	c.stored = g.stored.clone()
