@@ -101,6 +101,58 @@ func FuzzParseRatchetTree(f *testing.F) {
 	})
 }
 
+// FuzzMergePath merges what a member may have signed. Only the path that was made is accepted, with other ciphertexts at most,
+// and whatever comes leaves the group's tree as it is.
+func FuzzMergePath(f *testing.F) {
+	good, members := committedTree(f, 11)
+	want, hash := good.Bytes(), bytes.Clone(good.TreeHash())
+	paths := make(map[LeafIndex]*UpdatePath)
+	for _, i := range []LeafIndex{2, 10} {
+		tree := good.Fork()
+		secrets, err := tree.NewPath(rand.Reader, i, *good.Leaf(i), testGroupID, members[i].sign)
+		if err != nil {
+			f.Fatal(err)
+		}
+		path, err := secrets.Encrypt(tree, []byte("context"), nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		paths[i] = path
+		f.Add(uint32(i), marshal(path))
+		f.Add(uint32(5), marshal(path))
+		f.Add(uint32(11), marshal(path))
+		f.Add(uint32(1<<31), marshal(path))
+	}
+	f.Fuzz(func(t *testing.T, sender uint32, b []byte) {
+		var path UpdatePath
+		if tlspl.Unmarshal(b, &path) != nil {
+			return
+		}
+		i := LeafIndex(sender)
+		tree := good.Fork()
+		err := tree.MergePath(i, &path)
+		var refused *TreeError
+		if err != nil && !errors.As(err, &refused) {
+			t.Fatalf("not a tree error: %v", err)
+		}
+		if err == nil {
+			for at, known := range paths {
+				if bytes.Equal(known.LeafNode.ParentHash, path.LeafNode.ParentHash) && at != i {
+					t.Fatalf("the path of leaf %d is accepted from leaf %d", at, i)
+				}
+			}
+			tree.TreeHash()
+			tree.CheckCiphertexts(i, &path, []LeafIndex{3, 4})
+			for _, m := range []LeafIndex{0, 3, 9} {
+				members[m].priv.Fork().OpenPath(tree, i, &path, []byte("context"), nil)
+			}
+		}
+		if !bytes.Equal(good.Bytes(), want) || !bytes.Equal(good.TreeHash(), hash) {
+			t.Fatal("the group's tree changed")
+		}
+	})
+}
+
 func TestRatchetTreeRefused(t *testing.T) {
 	s := suite1(t)
 	leaf, _, _ := newTestLeaf(t, s, "a")
