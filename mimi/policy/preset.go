@@ -200,7 +200,8 @@ func bannedRole() mimi.Role {
 }
 
 // enforcerRole is the role of the hub: it may take people out, whom it may have to, and let nobody in. "Can remove a
-// banned user from the list (cleanup) but not restore them."
+// banned user from the list (cleanup) but not restore them." Beyond the draft's list it has canKick, without which the hub
+// could not propose to remove a lost client, as MIMI protocol §5.5 has it do.
 func enforcerRole(index RoleIndex, over ...RoleIndex) mimi.Role {
 	changes := moves(from(NoRole, BannedRole), from(BannedRole, NoRole))
 	for _, r := range over {
@@ -208,7 +209,7 @@ func enforcerRole(index RoleIndex, over ...RoleIndex) mimi.Role {
 	}
 	return mimi.Role{RoleIndex: index, RoleName: "policy_enforcer", RoleDescription: "The hub, when it enforces policy",
 		RoleCapabilities: []Capability{
-			mimi.CanRemoveParticipant, mimi.CanChangeUserRole, mimi.CanBan, mimi.CanUnBan, mimi.CanChangeRoleDefinitions,
+			mimi.CanRemoveParticipant, mimi.CanKick, mimi.CanChangeUserRole, mimi.CanBan, mimi.CanUnBan, mimi.CanChangeRoleDefinitions,
 			mimi.CanChangePreauthorizedUserList, mimi.CanChangeMlsOperationalPolicies, mimi.CanDestroyRoom,
 			mimi.CanSendMLSReinitProposal,
 		},

@@ -193,7 +193,8 @@ func (r *Room) Commit(rand io.Reader, now uint64, proposals ...mls.Proposal) (*S
 	if err != nil {
 		return nil, err
 	}
-	commit, err := r.group.Stage(rand, mls.CommitOptions{Proposals: proposals, AllPending: true, AuthenticatedData: aad, Now: now})
+	commit, err := r.group.Stage(rand, mls.CommitOptions{Proposals: proposals, AllPending: true, AuthenticatedData: aad, Now: now,
+		WireFormat: r.View().handshakeFormat()})
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +275,11 @@ func (r *Room) Propose(rand io.Reader, proposals ...mls.Proposal) (*Proposed, er
 	before := r.group.Pending()
 	var messages []mimi.Message
 	for i := range proposals {
-		m, err := r.group.Propose(rand, proposals[i], mls.SendOptions{AuthenticatedData: aad})
+		o := mls.SendOptions{AuthenticatedData: aad, WireFormat: r.View().handshakeFormat()}
+		if proposals[i].Type == mls.ProposalSelfRemove {
+			o.WireFormat = mls.WireFormatPublicMessage // Decision 120
+		}
+		m, err := r.group.Propose(rand, proposals[i], o)
 		var message mimi.Message
 		if err == nil {
 			message, err = mimi.NewMessage(*m)

@@ -43,16 +43,21 @@ func Leaf(credential mls.Credential, signer *suite.Signer) (mls.LeafOptions, err
 		dictionary = dictionary.With(part.id, data)
 	}
 	data, err := tlspl.Marshal(&dictionary)
+	if err != nil {
+		return mls.LeafOptions{}, err
+	}
+	formats, err := tlspl.Marshal(&mls.WireFormats{WireFormats: []mls.WireFormat{mls.WireFormatSemiPrivateMessage}})
 	return mls.LeafOptions{
 		Credential: credential,
 		Capabilities: mls.Capabilities{
 			Versions:     []mls.ProtocolVersion{mls.MLS10},
 			CipherSuites: suite.IDs(),
-			Extensions:   []mls.ExtensionType{mls.ExtensionAppDataDictionary, mls.ExtensionSupportedWireFormats, mls.ExtensionRequiredWireFormats},
-			Proposals:    []mls.ProposalType{mls.ProposalAppDataUpdate, mls.ProposalAppEphemeral, mls.ProposalSelfRemove},
-			Credentials:  []mls.CredentialType{mls.CredentialBasic, mls.CredentialX509},
+			Extensions: []mls.ExtensionType{mls.ExtensionAppDataDictionary, mls.ExtensionSupportedWireFormats, mls.ExtensionRequiredWireFormats,
+				mls.ExtensionExternalReceivers},
+			Proposals:   []mls.ProposalType{mls.ProposalAppDataUpdate, mls.ProposalAppEphemeral, mls.ProposalSelfRemove},
+			Credentials: []mls.CredentialType{mls.CredentialBasic, mls.CredentialX509},
 		},
-		Extensions: mls.Extensions{{Type: mls.ExtensionAppDataDictionary, Data: data}},
+		Extensions: mls.Extensions{{Type: mls.ExtensionAppDataDictionary, Data: data}, {Type: mls.ExtensionSupportedWireFormats, Data: formats}},
 		Signer:     signer,
 	}, err
 }
@@ -69,6 +74,9 @@ type CreateParams struct {
 	CipherSuite mls.CipherSuite
 	// HubSender is the hub's entry among the external senders (Decision 32).
 	HubSender mls.ExternalSender
+	// HubReceiver makes the room one whose handshake messages are SemiPrivateMessages, which nobody but its members and the
+	// hub can read (Decision 120); nil for PublicMessages.
+	HubReceiver *mls.ExternalReceiver
 	// FrankingAgent is the hub's franking key, nil for a room without franking.
 	FrankingAgent *mimi.FrankingAgentData
 	// Leaf is the creator's, from the function Leaf.
@@ -86,7 +94,15 @@ type CreateParams struct {
 // Extensions returns the extensions of the first GroupContext of the room. Decision 30
 func (p *CreateParams) Extensions() (mls.Extensions, error) {
 	p.Metadata.RoomURI = p.Room
-	c := p.Components
+	c := *p.Components
+	if p.HubReceiver != nil {
+		var op mimi.OperationalParameters
+		if c.Operational != nil {
+			op = *c.Operational
+		}
+		op.HandshakeFormats = []mls.WireFormat{mls.WireFormatSemiPrivateMessage}
+		c.Operational = &op
+	}
 	parts := []componentPart{
 		{mls.ComponentSafeAAD, &mls.ComponentsList{ComponentIDs: []mls.ComponentID{mimi.ComponentFrankAAD}}},
 		{mls.ComponentContentMediaTypes, mediaTypes()},
@@ -129,11 +145,11 @@ func (p *CreateParams) Extensions() (mls.Extensions, error) {
 	if len(credentials) == 0 {
 		credentials = []mls.CredentialType{p.Leaf.Credential.Type}
 	}
-	var extensions mls.Extensions
-	for _, e := range []struct {
+	type extension struct {
 		t    mls.ExtensionType
 		data tlspl.Coder
-	}{
+	}
+	list := []extension{
 		{mls.ExtensionRequiredCapabilities, &mls.RequiredCapabilities{
 			ExtensionTypes:  []mls.ExtensionType{mls.ExtensionAppDataDictionary},
 			ProposalTypes:   []mls.ProposalType{mls.ProposalAppDataUpdate, mls.ProposalSelfRemove},
@@ -141,7 +157,14 @@ func (p *CreateParams) Extensions() (mls.Extensions, error) {
 		}},
 		{mls.ExtensionExternalSenders, &mls.ExternalSenders{p.HubSender}},
 		{mls.ExtensionAppDataDictionary, &dictionary},
-	} {
+	}
+	if p.HubReceiver != nil {
+		list = append(list,
+			extension{mls.ExtensionRequiredWireFormats, &mls.WireFormats{WireFormats: []mls.WireFormat{mls.WireFormatSemiPrivateMessage}}},
+			extension{mls.ExtensionExternalReceivers, &mls.ExternalReceivers{*p.HubReceiver}})
+	}
+	var extensions mls.Extensions
+	for _, e := range list {
 		data, err := tlspl.Marshal(e.data)
 		if err != nil {
 			return nil, err

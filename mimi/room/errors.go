@@ -53,5 +53,7 @@ var (
 	ErrClientTwice        = errors.New("room: the client is in the group already")
 	ErrOtherClient        = errors.New("room: the new leaf is another client's")
 	ErrUnknownSender      = errors.New("room: the sender is nobody whom the room knows")
+	ErrReceiver           = errors.New("room: somebody else than the hub is an external receiver")
+	ErrHandshakeFormat    = errors.New("room: the handshake message is in a wire format that handshake_formats does not list")
 	ErrPseudonym          = errors.New("room: pseudonyms are not allowed in this room")
 )

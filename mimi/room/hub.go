@@ -1,6 +1,7 @@
 package room
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,13 @@ type HubConfig struct {
 	Verifier Verifier
 	// Signer has the key of the hub's entry in the external senders. Without one the hub proposes nothing.
 	Signer *suite.Signer
+	// Receiver reads the SemiPrivateMessages of rooms that name it among their external receivers; nil: the hub takes
+	// PublicMessages only (Decision 120).
+	Receiver *mls.Receiver
+}
+
+func (c *HubConfig) mls(rules *Rules) mls.Config {
+	return mls.Config{Rules: rules, Receiver: c.Receiver}
 }
 
 // A Hub is a room at the provider that hosts it: its state in the present epoch, and the proposals that it has accepted and
@@ -44,7 +52,7 @@ func NewHub(cfg HubConfig, room mimi.RoomURI, creator mimi.UserURI, info *mls.Gr
 	if err := checkGroupInfo(info); err != nil {
 		return nil, nil, err
 	}
-	public, err := mls.NewPublicGroup(mls.Config{Rules: h.rules}, info, tree)
+	public, err := mls.NewPublicGroup(cfg.mls(h.rules), info, tree)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -240,33 +248,38 @@ func (h *Hub) Update(in UpdateInput) (*Next, error) {
 	return h.proposals(in)
 }
 
-// handshake returns the PublicMessage that a handshake message is; SemiPrivateMessages are off (Decision 120).
-func handshake(m *mimi.Message) (*mls.PublicMessage, error) {
-	if m.WireFormat != mls.WireFormatPublicMessage || m.PublicMessage == nil {
-		return nil, notAllowed("handshake messages must be PublicMessages", nil)
+// header checks that a handshake message is of a kind that the hub can read, and is for this epoch of the group.
+func (h *Hub) header(m *mimi.Message) error {
+	var id []byte
+	var epoch mls.Epoch
+	switch {
+	case m.WireFormat == mls.WireFormatPublicMessage && m.PublicMessage != nil:
+		id, epoch = m.PublicMessage.Content.GroupID, m.PublicMessage.Content.Epoch
+	case m.WireFormat == mls.WireFormatSemiPrivateMessage && m.SemiPrivateMessage != nil:
+		id, epoch = m.SemiPrivateMessage.GroupID, m.SemiPrivateMessage.Epoch
+	default:
+		return notAllowed("handshake messages must be PublicMessages or SemiPrivateMessages", nil)
 	}
-	return m.PublicMessage, nil
+	if !bytes.Equal(id, h.public.GroupID()) {
+		return notAllowed("the message is for another group", nil)
+	}
+	if epoch != h.Epoch() {
+		return refuse(h.Epoch(), &mls.EpochError{Got: epoch, Want: h.Epoch()})
+	}
+	return nil
 }
 
 // sender checks that a provider may pass on a message of this sender: its own users' (Decision 6), and returns the user.
-func (h *Hub) sender(from mimi.ProviderDomain, m *mls.PublicMessage) (mimi.UserURI, error) {
+// leaf is that of a sender who is not a member.
+func (h *Hub) sender(from mimi.ProviderDomain, s mls.Sender, leaf *mls.LeafNode) (mimi.UserURI, error) {
 	var user mimi.UserURI
-	switch c := &m.Content; c.Sender.Type {
+	switch s.Type {
 	case mls.SenderMember:
 		var ok bool
-		if user, ok = h.rules.room.leaves.owner(c.Sender.LeafIndex); !ok {
+		if user, ok = h.rules.room.leaves.owner(s.LeafIndex); !ok {
 			return "", notAllowed("the sender is not a member", ErrUnknownSender)
 		}
 	case mls.SenderNewMemberProposal, mls.SenderNewMemberCommit:
-		var leaf *mls.LeafNode
-		switch {
-		case c.ContentType == mls.ContentCommit && c.Commit.Path != nil:
-			leaf = &c.Commit.Path.LeafNode
-		case c.ContentType == mls.ContentProposal && c.Proposal.Type == mls.ProposalAdd:
-			leaf = &c.Proposal.Add.KeyPackage.LeafNode
-		default:
-			return "", notAllowed("the sender is not known", ErrUnknownSender)
-		}
 		who, err := h.cfg.Verifier.Identify(&leaf.Credential)
 		if err != nil {
 			return "", notAllowed(err.Error(), err)
@@ -283,33 +296,34 @@ func (h *Hub) sender(from mimi.ProviderDomain, m *mls.PublicMessage) (mimi.UserU
 
 // proposals takes a bundle of proposals: all, or none.
 func (h *Hub) proposals(in UpdateInput) (*Next, error) {
-	messages := append([]mimi.Message{in.Bundle.ProposalOrCommit}, in.Bundle.MoreProposals...)
-	for i := range messages {
-		m, err := handshake(&messages[i])
-		if err != nil {
-			return nil, err
-		}
-		if m.Content.Proposal == nil {
-			return nil, notAllowed("a bundle of proposals holds something else", nil)
-		}
-		user, err := h.sender(in.From, m)
-		if err != nil {
-			return nil, err
-		}
-		// MIMI protocol §5.3: nothing but Remove and SelfRemove from whoever is removed or banned.
-		t := m.Content.Proposal.Type
-		if h.restricted(user) && m.Content.Sender.Type == mls.SenderMember && t != mls.ProposalRemove && t != mls.ProposalSelfRemove {
-			return nil, notAllowed(PendingDescription, nil)
-		}
+	return h.accept(in.Now, in.From, append([]mimi.Message{in.Bundle.ProposalOrCommit}, in.Bundle.MoreProposals...), in.Parent)
+}
+
+// mayPropose checks who sent a proposal that came from a provider.
+func (h *Hub) mayPropose(from mimi.ProviderDomain, p *mls.ResolvedProposal) error {
+	var leaf *mls.LeafNode
+	if p.Type == mls.ProposalAdd {
+		leaf = &p.Add.KeyPackage.LeafNode
+	} else if p.Sender.Type == mls.SenderNewMemberProposal {
+		return notAllowed("who is not a member can propose only to add itself", ErrUnknownSender)
 	}
-	return h.accept(in.Now, messages, in.Parent)
+	user, err := h.sender(from, p.Sender, leaf)
+	if err != nil {
+		return err
+	}
+	// MIMI protocol §5.3: nothing but Remove and SelfRemove from whoever is removed or banned.
+	if p.Sender.Type == mls.SenderMember && h.restricted(user) && p.Type != mls.ProposalRemove && p.Type != mls.ProposalSelfRemove {
+		return notAllowed(PendingDescription, nil)
+	}
+	return nil
 }
 
 // maxPending is how many proposals may wait for a Commit, which has to name each of them.
 const maxPending = 4096
 
 // accept adds proposals to those that are pending, if all of them together could be committed (Decision 34).
-func (h *Hub) accept(now mimi.Millis, messages []mimi.Message, parent *View) (*Next, error) {
+// from is empty for the hub's own.
+func (h *Hub) accept(now mimi.Millis, from mimi.ProviderDomain, messages []mimi.Message, parent *View) (*Next, error) {
 	if len(h.pending)+len(messages) > maxPending {
 		return nil, notAllowed(fmt.Sprintf("more than %d proposals would be pending", maxPending), nil)
 	}
@@ -317,9 +331,17 @@ func (h *Hub) accept(now mimi.Millis, messages []mimi.Message, parent *View) (*N
 	n.public = h.public.Clone()
 	var refs []mls.ProposalRef
 	for i := range messages {
+		if err := h.header(&messages[i]); err != nil {
+			return nil, err
+		}
 		p, err := n.public.ReceiveProposal(&messages[i].MLSMessage)
 		if err != nil {
 			return nil, refuse(h.Epoch(), err)
+		}
+		if from != "" {
+			if err := h.mayPropose(from, p); err != nil {
+				return nil, err
+			}
 		}
 		refs = append(refs, p.Ref)
 	}
@@ -358,7 +380,7 @@ func (h *Hub) union(public *mls.PublicGroup) (*plan, error) {
 		return nil, nil
 	}
 	if committer, ok := free(public.Tree(), items); ok {
-		if err := public.JudgePending(committer); err != nil {
+		if err := public.JudgePending(committer, h.rules.room.view.handshakeFormat()); err != nil {
 			return nil, err
 		}
 		return h.rules.judged, nil

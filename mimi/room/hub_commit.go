@@ -1,7 +1,6 @@
 package room
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,31 +14,23 @@ import (
 
 // commit judges a Commit with all that comes with it.
 func (h *Hub) commit(in UpdateInput) (*Next, error) {
-	m, err := handshake(&in.Bundle.ProposalOrCommit)
-	if err != nil {
+	if err := h.header(&in.Bundle.ProposalOrCommit); err != nil {
 		return nil, err
 	}
-	c := &m.Content
-	if !bytes.Equal(c.GroupID, h.public.GroupID()) {
-		return nil, notAllowed("the commit is for another group", nil)
-	}
-	if c.Epoch != h.Epoch() {
-		return nil, refuse(h.Epoch(), &mls.EpochError{Got: c.Epoch, Want: h.Epoch()})
-	}
-	user, err := h.sender(in.From, m)
-	if err != nil {
-		return nil, err
-	}
-	if err := h.mayCommit(user, c); err != nil {
-		return nil, err
-	}
-
 	n := h.begin(in.Now)
 	n.Commit = true
 	n.public = h.public.Clone()
 	staged, err := n.public.Stage(&in.Bundle.ProposalOrCommit.MLSMessage)
 	if err != nil {
 		return nil, refuse(h.Epoch(), err)
+	}
+	changes := staged.Changes()
+	user, err := h.sender(in.From, changes.Committer, changes.NewTree.Leaf(changes.CommitterLeaf))
+	if err != nil {
+		return nil, err
+	}
+	if err := h.mayCommit(user, changes); err != nil {
+		return nil, err
 	}
 	p := h.rules.judged
 	if err := h.parent(p, in.Parent); err != nil {
@@ -54,7 +45,6 @@ func (h *Hub) commit(in UpdateInput) (*Next, error) {
 	if r := in.Bundle.RatchetTreeOption.Representation; r != mls.RatchetTreeFull && r != mls.RatchetTreeDistributionService {
 		return nil, notAllowed("ratchetTreeOption must be full or distributionService", nil) // Decision 26
 	}
-	changes := staged.Changes()
 	if err := n.public.Merge(staged); err != nil {
 		return nil, err
 	}
@@ -92,21 +82,20 @@ func (h *Hub) commit(in UpdateInput) (*Next, error) {
 
 // mayCommit: a member's Commit references every pending proposal, an external one all SelfRemoves and nothing else; and no
 // client commits that a pending proposal is about. Decision 34
-func (h *Hub) mayCommit(user mimi.UserURI, c *mls.FramedContent) error {
+func (h *Hub) mayCommit(user mimi.UserURI, c *mls.Changes) error {
 	if h.plan != nil {
 		if i, ok := h.plan.at[user.Identifier()]; ok && h.plan.users[i].listed >= 0 && h.restricted(user) {
 			return notAllowed(PendingDescription, nil)
 		}
 	}
-	external := c.Sender.Type == mls.SenderNewMemberCommit
-	refs := make(map[string]bool, len(c.Commit.Proposals))
-	for i := range c.Commit.Proposals {
-		if ref := c.Commit.Proposals[i].Reference; ref != nil {
+	refs := make(map[string]bool, len(c.Proposals))
+	for i := range c.Proposals {
+		if ref := c.Proposals[i].Ref; ref != nil {
 			refs[string(ref)] = true
 		}
 	}
 	for _, item := range h.public.Pending() {
-		if external {
+		if c.External() {
 			if refs[string(item.Ref)] != (item.Type == mls.ProposalSelfRemove) {
 				return notAllowed(PendingDescription, nil)
 			}
@@ -117,11 +106,11 @@ func (h *Hub) mayCommit(user mimi.UserURI, c *mls.FramedContent) error {
 		}
 		switch item.Type {
 		case mls.ProposalRemove:
-			if item.Remove.Removed == c.Sender.LeafIndex {
+			if item.Remove.Removed == c.Committer.LeafIndex {
 				return notAllowed(PendingDescription, nil)
 			}
 		case mls.ProposalSelfRemove, mls.ProposalUpdate:
-			if item.Sender.Type == mls.SenderMember && item.Sender.LeafIndex == c.Sender.LeafIndex {
+			if item.Sender.Type == mls.SenderMember && item.Sender.LeafIndex == c.Committer.LeafIndex {
 				return notAllowed(PendingDescription, nil)
 			}
 		}

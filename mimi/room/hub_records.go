@@ -113,7 +113,7 @@ func LoadHub(cfg HubConfig, records iter.Seq2[[]byte, []byte]) (*Hub, error) {
 		}
 	}
 	var err error
-	if h.public, err = mls.LoadPublicGroup(mls.Config{Rules: h.rules}, group); err != nil {
+	if h.public, err = mls.LoadPublicGroup(cfg.mls(h.rules), group); err != nil {
 		return nil, err
 	}
 	if broken != nil {

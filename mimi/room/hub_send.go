@@ -179,7 +179,7 @@ func (h *Hub) Propose(now mimi.Millis, rand io.Reader, proposals ...mls.Proposal
 	if err != nil {
 		return nil, err
 	}
-	return h.accept(now, messages, nil)
+	return h.accept(now, "", messages, nil)
 }
 
 // ProposeRemove proposes to take users off the participant list, with all their clients: because their accounts are gone, or
@@ -214,6 +214,27 @@ func (h *Hub) removing(leaf mls.LeafIndex) bool {
 		}
 	}
 	return false
+}
+
+// ProposeRemoveClients proposes to take single clients out, which are lost, while their users stay participants. Clients
+// that are not in the group, or about to go, are passed over; without any the Next is nil.
+func (h *Hub) ProposeRemoveClients(now mimi.Millis, rand io.Reader, clients ...mimi.ClientURI) (*Next, error) {
+	lost := make(map[mimi.ClientURI]bool, len(clients))
+	for _, c := range clients {
+		lost[c] = true
+	}
+	var removes []mls.LeafIndex
+	for i, leaf := range h.public.Tree().Leaves() {
+		who, err := h.cfg.Verifier.Identify(&leaf.Credential)
+		if err == nil && lost[who.Client] && (h.plan == nil || !h.plan.removesLeaf(i)) {
+			removes = append(removes, i)
+		}
+	}
+	proposals, err := listAndRemoves(&mimi.ParticipantListUpdate{}, removes)
+	if err != nil || len(proposals) == 0 {
+		return nil, err
+	}
+	return h.Propose(now, rand, proposals...)
 }
 
 // ProposeBan proposes to ban users who are on the participant list.

@@ -262,6 +262,9 @@ func (p *plan) extensions(next mls.Extensions) error {
 	if !same(mls.ExtensionExternalSenders) || !same(mls.ExtensionAppDataDictionary) {
 		return ErrExtensionsChanged
 	}
+	if err := checkReceivers(p.verifier, p.s.view.Hub(), next); err != nil {
+		return err
+	}
 	was, err := before.RequiredCapabilities()
 	if err != nil {
 		return err

@@ -117,6 +117,11 @@ func (d *device) keyPackage() mls.KeyPackage {
 
 // newWorld creates a room of a preset, on alice's first client. adjust may change its policy.
 func newWorld(t testing.TB, preset policy.Preset, adjust func(*policy.Components, *[]mimi.UserRolePair), others ...mimi.UserURI) *world {
+	return newWorldOf(t, preset, adjust, false, others...)
+}
+
+// newWorldOf makes one whose handshake messages may be SemiPrivateMessages.
+func newWorldOf(t testing.TB, preset policy.Preset, adjust func(*policy.Components, *[]mimi.UserRolePair), semiPrivate bool, others ...mimi.UserURI) *world {
 	w := &world{t: t, verifier: &testVerifier{claims: map[mimi.UserURI]policy.ClaimSet{}}, store: map[string][]byte{}, now: 1000, signers: map[string]*suite.Signer{}}
 	w.hubCfg = HubConfig{Verifier: w.verifier, Signer: w.signer()}
 	params := policy.Params{Hub: "a.example", Creator: alice, Organizations: []mimi.ProviderDomain{"a.example", "b.example", "c.example"}}
@@ -132,13 +137,25 @@ func newWorld(t testing.TB, preset policy.Preset, adjust func(*policy.Components
 		components.Base.PolicyComponentIDs = components.IDs()
 	}
 	d := w.device(alice, "a1")
-	room, err := Create(rand.Reader, w.config(), CreateParams{
+	if semiPrivate {
+		s, _ := suite.Lookup(testSuite)
+		key, err := s.GenerateKeyPair(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.hubCfg.Receiver = &mls.Receiver{ExternalReceiver: mls.ExternalReceiver{PublicKey: key.Public(), Credential: mls.BasicCredential([]byte("mimi://a.example"))}, Key: key}
+	}
+	create := CreateParams{
 		Room: testRoom, GroupID: []byte("mimi://a.example/g/1"), CipherSuite: testSuite,
 		HubSender: mls.ExternalSender{SignatureKey: w.hubCfg.Signer.Public(), Credential: mls.BasicCredential([]byte("mimi://a.example"))},
 		Leaf:      d.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40},
 		Metadata:   mimi.RoomMetaData{RoomName: "Clubhouse"},
 		Components: components, Participants: list,
-	})
+	}
+	if semiPrivate {
+		create.HubReceiver = &w.hubCfg.Receiver.ExternalReceiver
+	}
+	room, err := Create(rand.Reader, w.config(), create)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +263,7 @@ func (d *device) receive(f *mimi.FanoutMessage) {
 			d.w.t.Fatalf("%s: %v", d.client, err)
 		}
 	case mimi.FanoutCommit:
-		if d.room == nil || !d.room.Active() || d.failed != nil || d.room.Group().Epoch() != f.Message.PublicMessage.Content.Epoch {
+		if d.room == nil || !d.room.Active() || d.failed != nil || d.room.Group().Epoch() != epochOf(&f.Message) {
 			return
 		}
 		staged, err := d.room.StageReceived(&f.Message)
@@ -266,6 +283,13 @@ func (d *device) receive(f *mimi.FanoutMessage) {
 			}
 		}
 	}
+}
+
+func epochOf(m *mimi.Message) mls.Epoch {
+	if m.SemiPrivateMessage != nil {
+		return m.SemiPrivateMessage.Epoch
+	}
+	return m.PublicMessage.Content.Epoch
 }
 
 // commit sends a staged Commit of a client, and merges it there first, as if its provider had answered.

@@ -111,6 +111,9 @@ func (r *Rules) Judge(c *mls.Changes) error {
 		}
 		joiner = &who
 	}
+	if err := s.view.checkFormats(c); err != nil {
+		return err
+	}
 	list := &listChange{}
 	if r.updatesList(c) {
 		list = r.list
@@ -138,6 +141,21 @@ func (r *Rules) Judge(c *mls.Changes) error {
 		}
 	}
 	r.judged = p
+	return nil
+}
+
+// checkFormats: members send in the formats of the room, but for SelfRemoves and external commits, which are always
+// PublicMessages, as are the proposals of external senders (Decisions 33, 120).
+func (v *View) checkFormats(c *mls.Changes) error {
+	if !c.External() && !v.takesFormat(c.WireFormat) {
+		return ErrHandshakeFormat
+	}
+	for i := range c.Proposals {
+		p := &c.Proposals[i]
+		if p.Ref != nil && p.Sender.Type == mls.SenderMember && p.Type != mls.ProposalSelfRemove && !v.takesFormat(p.WireFormat) {
+			return &ProposalError{i, p.Ref, ErrHandshakeFormat}
+		}
+	}
 	return nil
 }
 

@@ -139,11 +139,7 @@ func TestRefusals(t *testing.T) {
 func TestClientsDoNotTrustTheHub(t *testing.T) {
 	w, a, b, c, _ := moderatedWorld(t)
 	// bob's client is changed to believe that it may do anything
-	lie := &lenient{b.room.rules}
-	cheat, err := mls.LoadGroup(mls.Config{Rules: lie}, groupRecords(t, b.room))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cheat := groupWith(t, b.room, &lenient{b.room.rules})
 	proposals, err := b.room.removal(policy.NoRole, []mimi.UserURI{cathy})
 	if err != nil {
 		t.Fatal(err)
@@ -390,6 +386,57 @@ func TestNothingStopsTheRoom(t *testing.T) {
 	w.must(c.commit(c.room.Commit(rand.Reader, 0)))
 }
 
+// In a room of SemiPrivateMessages the hub judges what followers can't read. Decision 120
+func TestSemiPrivateRoom(t *testing.T) {
+	w := newWorldOf(t, policy.Cooperative, nil, true)
+	a, b1, b2, c := w.devices[0], w.device(bob, "b1"), w.device(bob, "b2"), w.device(cathy, "c1")
+	n := w.must(a.add("ordinary_user", b1))
+	if n.Events[0].Message.Message.WireFormat != mls.WireFormatSemiPrivateMessage || n.Events[0].Message.Kind() != mimi.FanoutCommit {
+		t.Errorf("the commit is a %s", n.Events[0].Message.Message.WireFormat)
+	}
+	w.must(b2.join(JoinParams{})) // external commits stay public
+	w.must(b1.add("ordinary_user", c))
+	p, err := b1.room.Leave(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Bundle.ProposalOrCommit.WireFormat != mls.WireFormatPublicMessage || p.Bundle.MoreProposals[0].WireFormat != mls.WireFormatSemiPrivateMessage {
+		t.Error("SelfRemove is public, the rest is not")
+	}
+	if _, err := w.update("b.example", p.Bundle); err != nil {
+		t.Fatal(err)
+	}
+	w.reload()
+	w.must(c.commit(c.room.Commit(rand.Reader, 0)))
+	_, err = c.commit(c.room.Ban(rand.Reader, alice))
+	w.refused("lacks canBan", nil, err)
+
+	// who sends a PublicMessage there is refused by the hub and by the others
+	staged, err := groupWith(t, c.room, &lenient{c.room.rules}).Stage(rand.Reader, mls.CommitOptions{AuthenticatedData: []byte{0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := bundle(staged.Message(), nil, staged.GroupInfo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.hub.Update(UpdateInput{From: "c.example", Bundle: forged, Now: w.now, Rand: rand.Reader})
+	w.refused(ErrHandshakeFormat.Error(), nil, err)
+	if _, err := a.room.StageReceived(&forged.ProposalOrCommit); !errors.Is(err, ErrHandshakeFormat) {
+		t.Errorf("%v", err)
+	}
+}
+
+// groupWith is the MLS group of a client with other rules.
+func groupWith(t testing.TB, r *Room, rules mls.Rules) *mls.Group {
+	t.Helper()
+	g, err := mls.LoadGroup(mls.Config{Rules: rules}, groupRecords(t, r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
 func mustRemoval(t *testing.T, d *device, user mimi.UserURI) []mls.Proposal {
 	p, err := d.room.removal(policy.NoRole, []mimi.UserURI{user})
 	if err != nil {
@@ -541,7 +588,22 @@ func TestParentDependent(t *testing.T) {
 
 // The hub's own authority is that of its role and no more. Decision 97
 func TestHubAuthority(t *testing.T) {
-	w, a, _, _, _ := moderatedWorld(t)
+	w, a, _, c, _ := moderatedWorld(t)
+	lost, err := w.hub.ProposeRemoveClients(w.now, rand.Reader, c.client, "mimi://c.example/d/cathy/nowhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.save(lost)
+	w.deliver(lost)
+	// it waits across an external commit
+	w.must(w.device(dave, "d2").join(JoinParams{}))
+	if len(w.hub.Pending()) != 1 {
+		t.Error("the removal of the lost client was not asked for again")
+	}
+	w.must(a.commit(a.room.Commit(rand.Reader, 0)))
+	if w.hub.Clients(cathy) != 0 {
+		t.Error("the lost client is still there")
+	}
 	n, err := w.hub.ProposeBan(w.now, rand.Reader, bob)
 	if err != nil {
 		t.Fatal(err)

@@ -299,6 +299,9 @@ func (v *View) Check(verifier Verifier, room mimi.RoomURI) error {
 	if _, ok := v.HubSender(verifier); !ok {
 		return &StateError{Err: ErrNoHub}
 	}
+	if err := checkReceivers(verifier, v.Hub(), v.context.Extensions); err != nil {
+		return &StateError{Err: err}
+	}
 	required, err := v.context.Extensions.RequiredCapabilities()
 	if err != nil {
 		return &StateError{Err: err}
@@ -320,6 +323,38 @@ func (v *View) Check(verifier Verifier, room mimi.RoomURI) error {
 		return &StateError{mimi.ComponentParticipantList, err}
 	}
 	return v.checkComponents()
+}
+
+// checkReceivers: nobody but the hub reads SemiPrivateMessages from outside. Decision 120
+func checkReceivers(verifier Verifier, hub mimi.ProviderDomain, e mls.Extensions) error {
+	receivers, err := e.ExternalReceivers()
+	if err != nil {
+		return err
+	}
+	for i := range receivers {
+		if domain, err := verifier.Provider(&receivers[i].Credential); err != nil || domain != hub {
+			return ErrReceiver
+		}
+	}
+	return nil
+}
+
+// handshakeFormat returns the wire format in which members send handshake messages: the first of the room's
+// handshake_formats (room policy §7), by default PublicMessage.
+func (v *View) handshakeFormat() mls.WireFormat {
+	if op := v.components.Operational; op != nil && len(op.HandshakeFormats) > 0 {
+		return op.HandshakeFormats[0]
+	}
+	return mls.WireFormatPublicMessage
+}
+
+// takesFormat reports whether members may send handshake messages in the format.
+func (v *View) takesFormat(f mls.WireFormat) bool {
+	op := v.components.Operational
+	if op == nil || len(op.HandshakeFormats) == 0 {
+		return f == mls.WireFormatPublicMessage
+	}
+	return slices.Contains(op.HandshakeFormats, f)
 }
 
 // checkFranking: the franking agent must be the hub's. Decision 47
