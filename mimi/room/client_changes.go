@@ -238,11 +238,9 @@ func (r *Room) RemoveComponent(rand io.Reader, id mls.ComponentID) (*Staged, err
 
 // requireComponents changes the list of components that clients must support.
 func (r *Room) requireComponents(add, drop []mls.ComponentID) (mls.Proposal, error) {
-	var required mls.ComponentsList
-	if data, ok := r.View().dictionary.Find(mls.ComponentAppComponents); ok {
-		if err := tlspl.Unmarshal(data, &required); err != nil {
-			return mls.Proposal{}, err
-		}
+	required, err := required(r.View().dictionary)
+	if err != nil {
+		return mls.Proposal{}, err
 	}
 	ids := append(slices.Clone(required.ComponentIDs), add...)
 	ids = slices.DeleteFunc(ids, func(id mls.ComponentID) bool { return slices.Contains(drop, id) })

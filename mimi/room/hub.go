@@ -397,8 +397,8 @@ func (h *Hub) union(public *mls.PublicGroup) (*plan, error) {
 	return p, p.judge()
 }
 
-// free returns the first leaf that no proposal removes or updates.
-func free(tree *mls.RatchetTree, items []mls.ResolvedProposal) (mls.LeafIndex, bool) {
+// touched returns the leaves that proposals remove or update.
+func touched(items []mls.ResolvedProposal) map[mls.LeafIndex]bool {
 	taken := make(map[mls.LeafIndex]bool)
 	for i := range items {
 		switch item := &items[i]; item.Type {
@@ -408,6 +408,12 @@ func free(tree *mls.RatchetTree, items []mls.ResolvedProposal) (mls.LeafIndex, b
 			taken[item.Sender.LeafIndex] = true
 		}
 	}
+	return taken
+}
+
+// free returns the first leaf that no proposal removes or updates.
+func free(tree *mls.RatchetTree, items []mls.ResolvedProposal) (mls.LeafIndex, bool) {
+	taken := touched(items)
 	for i := range tree.Leaves() {
 		if !taken[i] {
 			return i, true

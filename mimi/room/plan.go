@@ -221,6 +221,10 @@ func (p *plan) read(i int) error {
 	case mls.ProposalUpdate:
 		add(policy.UpdateLeaf)
 	case mls.ProposalPSK:
+		// The link of a new group to the one that a ReInit ended is part of the ReInit (RFC 9420 §11.2).
+		if psk := &item.PreSharedKey.PSK; psk.Type == mls.PSKResumption && psk.Usage == mls.UsageReInit && p.s.view.Epoch() == 0 {
+			return nil
+		}
 		add(policy.UsePSK)
 	case mls.ProposalReInit:
 		p.reinit = true

@@ -374,11 +374,9 @@ func (v *View) checkComponents() error {
 	if err := policy.CheckComponents(&v.components, v.Hub()); err != nil {
 		return err
 	}
-	var required mls.ComponentsList
-	if data, ok := v.dictionary.Find(mls.ComponentAppComponents); ok {
-		if err := tlspl.Unmarshal(data, &required); err != nil {
-			return &StateError{mls.ComponentAppComponents, err}
-		}
+	required, err := required(v.dictionary)
+	if err != nil {
+		return &StateError{mls.ComponentAppComponents, err}
 	}
 	for i := range v.dictionary {
 		if id := v.dictionary[i].ComponentID; !slices.Contains(required.ComponentIDs, id) && id > mls.ComponentContentMediaTypes {
