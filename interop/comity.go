@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/comity-im/comity/mls"
@@ -23,6 +24,7 @@ type comityClient struct {
 	packages map[string]*mls.KeyPackageSecrets // by reference
 	psks     pskStore
 	group    *mls.Group
+	stored   map[string][]byte // records of the group
 	staged   *mls.StagedCommit
 }
 
@@ -56,7 +58,7 @@ func (*Comity) Capabilities() (Capabilities, error) {
 		Name: "comity", Version: "this tree", Crypto: "Go", Suites: []uint16{1, 2, 3},
 		Features: []Feature{
 			FeatureUpdate, FeaturePSK, FeaturePrivate, FeatureGroupContext, FeatureFreeContext, FeatureCustom,
-			FeatureResync, FeaturePath, FeatureRemoval, FeatureHalfTree, FeatureEmptyContext, FeatureDictionaryPlace, FeaturePSKOrder, FeatureAppDataUpdate, FeatureSelfRemove,
+			FeatureResync, FeaturePath, FeatureRemoval, FeatureHalfTree, FeatureExternalSenders, FeatureEmptyContext, FeatureDictionaryPlace, FeaturePSKOrder, FeatureAppDataUpdate, FeatureSelfRemove,
 		},
 	}, nil
 }
@@ -77,10 +79,12 @@ func (p *Comity) member(name string) (*comityClient, error) {
 	return c, err
 }
 
-func (c *comityClient) config() mls.Config {
+func (c *comityClient) config() mls.Config { return comityConfig(c.psks) }
+
+func comityConfig(psks mls.PSKStore) mls.Config {
 	return mls.Config{
 		Rules:           comityRules{},
-		PSKs:            c.psks,
+		PSKs:            psks,
 		CustomProposals: map[mls.ProposalType]mls.CustomProposal{mls.ProposalType(OpaqueProposal): {}},
 	}
 }
@@ -163,6 +167,7 @@ func (p *Comity) CreateGroup(client string, groupID []byte) error {
 	if err != nil {
 		return err
 	}
+	c.stored = nil
 	c.group, err = mls.CreateGroup(rand.Reader, c.config(), mls.GroupOptions{
 		GroupID: groupID, CipherSuite: c.suite.ID(), Leaf: c.leaf, Lifetime: lifetime(),
 	})
@@ -310,6 +315,7 @@ func (p *Comity) Join(client string, welcome, tree []byte) error {
 	for ref, k := range c.packages {
 		if _, ok := m.Welcome.Find(mls.KeyPackageRef(ref)); ok {
 			delete(c.packages, ref)
+			c.stored = nil
 			c.group, err = mls.JoinWelcome(c.config(), m.Welcome, k, mls.JoinOptions{RatchetTree: tree})
 			return err
 		}
@@ -358,7 +364,7 @@ func (p *Comity) JoinExternal(client string, groupInfo, tree []byte, remove *uin
 	if err != nil {
 		return nil, err
 	}
-	c.group = staged.Group()
+	c.group, c.stored = staged.Group(), nil
 	return tlspl.Marshal(staged.Message())
 }
 
@@ -451,6 +457,44 @@ func (p *Comity) Forget(client string) error {
 	if err != nil {
 		return err
 	}
-	c.group, c.staged = nil, nil
+	c.group, c.staged, c.stored = nil, nil, nil
 	return nil
+}
+
+// Restart stores what changed of the client's group, and loads the group again.
+func (p *Comity) Restart(client string) error {
+	c, err := p.member(client)
+	if err != nil {
+		return err
+	}
+	records, err := c.group.Flush()
+	if err != nil {
+		return err
+	}
+	if c.stored == nil {
+		c.stored = map[string][]byte{}
+	}
+	store(c.stored, records)
+	c.group, err = mls.LoadGroup(c.config(), recordsOf(c.stored))
+	return err
+}
+
+func store(stored map[string][]byte, records []mls.Record) {
+	for _, r := range records {
+		if r.Value == nil {
+			delete(stored, string(r.Key))
+		} else {
+			stored[string(r.Key)] = r.Value
+		}
+	}
+}
+
+func recordsOf(stored map[string][]byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		for k, v := range stored {
+			if !yield([]byte(k), v) {
+				return
+			}
+		}
+	}
 }

@@ -3,6 +3,7 @@ package interop
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -96,14 +97,20 @@ func TestScripts(t *testing.T) {
 					with = append(with, p)
 				}
 			}
-			epochs, messages := 0, 0
+			epochs, messages, done := 0, 0, map[string]int{}
 			for i := range scripts {
 				w := newWorld(t, suite, seed+uint64(i))
 				run(w, with)
 				epochs, messages = epochs+w.checked, messages+w.messages
+				for what, n := range w.done {
+					done[what] += n
+				}
 			}
 			t.Logf("seeds %d to %d: %d epochs in which all members agreed, %d application messages read by all",
 				seed, seed+uint64(scripts)-1, epochs, messages)
+			for _, what := range slices.Sorted(maps.Keys(done)) {
+				t.Logf("  %s: %d", what, done[what])
+			}
 		})
 	}
 }
@@ -116,6 +123,9 @@ func run(w *world, peers []runningPeer) {
 	})
 	if len(with) == 1 {
 		with = peers
+	}
+	if w.chance(50) {
+		w.hub = newHub(w)
 	}
 	for range clientsPerPeer {
 		for _, p := range with {

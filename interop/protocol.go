@@ -8,6 +8,7 @@ const (
 	OpaqueExtension      uint16 = 0xf0a1 // an extension with content opaque to MLS
 	OpaqueProposal       uint16 = 0xf0a2 // a proposal with content opaque<V>
 	requiredCapabilities uint16 = 0x0003
+	externalSenders      uint16 = 0x0005
 	AppDataDictionary    uint16 = 0x0006 // MLS extensions §4.6, opaque to the peers that lack it
 )
 
@@ -26,6 +27,7 @@ const (
 	FeaturePath            Feature = "path"             // commits have a path wherever RFC 9420 §12.4 wants one
 	FeatureRemoval         Feature = "removal"          // processes the commit that removes it
 	FeatureHalfTree        Feature = "half_tree"        // follows commits in a tree whose left half is blank
+	FeatureExternalSenders Feature = "external_senders" // takes proposals of external senders
 	FeatureEmptyContext    Feature = "empty_context"    // a GroupContextExtensions can take away all extensions
 	FeatureDictionaryPlace Feature = "dictionary_place" // AppDataUpdate leaves the dictionary where it is
 	FeaturePSKOrder        Feature = "psk_order"        // commits PSKs by reference and by value together

@@ -40,17 +40,19 @@ type world struct {
 	members  []*client
 	outside  []*client
 	pending  []pending
+	hub      *hub        // follows the group, if every handshake is public
 	context  []Extension // GroupContext extensions
 	epoch    uint64
 	names    int
 	trace    []string
-	over     bool // nobody is left who could go on
-	checked  int  // epochs in which all members agreed
-	messages int  // application messages that all members read
+	over     bool           // nobody is left who could go on
+	checked  int            // epochs in which all members agreed
+	messages int            // application messages that all members read
+	done     map[string]int // how often what was done
 }
 
 func newWorld(t *testing.T, suite uint16, seed uint64) *world {
-	return &world{t: t, suite: suite, seed: seed, rng: rand.New(rand.NewPCG(seed, uint64(suite)))}
+	return &world{t: t, done: map[string]int{}, suite: suite, seed: seed, rng: rand.New(rand.NewPCG(seed, uint64(suite)))}
 }
 
 func (w *world) logf(format string, args ...any) {
@@ -101,7 +103,7 @@ func (w *world) newClient(peer Peer, caps Capabilities) {
 	}
 	options := ClientOptions{
 		TreeExtension: w.chance(50),
-		Private:       c.features[FeaturePrivate] && w.chance(30),
+		Private:       w.hub == nil && c.features[FeaturePrivate] && w.chance(30),
 		AlwaysPath:    w.chance(50), // ts-mls has no such choice
 	}
 	c.private = options.Private
@@ -149,6 +151,10 @@ func (w *world) agree() {
 			w.errorf("extensions for %s: %v, want %v", c, s.Extensions, w.context)
 		}
 		c.index = s.OwnIndex
+		if r, ok := c.peer.(interface{ Restart(client string) error }); ok && w.chance(30) {
+			w.must(r.Restart(c.name))
+			w.done["restart"]++
+		}
 		own := slices.IndexFunc(s.Members, func(m Member) bool { return m.Index == s.OwnIndex })
 		if own < 0 || string(s.Members[own].Identity) != c.name {
 			w.errorf("%s sees itself at leaf %d of %v", c, s.OwnIndex, s.Members)
@@ -156,6 +162,9 @@ func (w *world) agree() {
 	}
 	if len(first.EpochAuthenticator) == 0 || len(first.Members) != len(w.members) {
 		w.errorf("epoch authenticator %x, members %v, want %v", first.EpochAuthenticator, first.Members, w.members)
+	}
+	if w.hub != nil {
+		w.hub.agree(pick(w, w.members), first)
 	}
 	w.checked++
 }
@@ -173,6 +182,9 @@ func (w *world) deliver(from *client, message []byte, kind string, removed []*cl
 		if got.Kind != kind || got.Removed != gone {
 			w.errorf("%s processed %+v, want kind %s, removed %t", c, got, kind, gone)
 		}
+	}
+	if w.hub != nil {
+		w.hub.receive(message, kind)
 	}
 	w.drop(removed)
 }
@@ -351,6 +363,9 @@ func (w *world) extensions() []Extension {
 		required = appendOpaque(required, []byte{0, 1}) // credentials: basic
 		list = append(list, Extension{requiredCapabilities, required})
 	}
+	if w.hub != nil && w.all(FeatureExternalSenders, w.outside...) && w.chance(70) {
+		list = append(list, w.hub.senders())
+	}
 	dict := Extension{AppDataDictionary, dictionary(map[uint16][]byte{
 		0x8000: w.bytes(w.rng.IntN(20)), 0x8001: w.bytes(w.rng.IntN(70)),
 	})}
@@ -465,6 +480,7 @@ func (w *world) commit() {
 		w.logf("%s commits %v, in vain", loser, w.pending)
 		_, err := loser.peer.Commit(loser.name, nil)
 		w.must(err)
+		w.done["lost commit"]++
 		w.must(loser.peer.Discard(loser.name))
 	}
 	by := pick(w, candidates)
@@ -485,6 +501,7 @@ func (w *world) commit() {
 
 	var added, removed []*client
 	for _, p := range covered {
+		w.done[string(p.Kind)]++
 		switch p.Kind {
 		case KindAdd:
 			added = append(added, p.added)
@@ -606,6 +623,7 @@ func (w *world) external() {
 	}
 	w.must(err)
 	w.deliver(joiner, commit, "commit", nil)
+	w.done["join externally"]++
 	w.epoch++
 	w.pending = nil
 	if remove == nil {
@@ -654,6 +672,11 @@ func (w *world) step() {
 		w.proposeByReference()
 		w.commit()
 	case 6:
+		if w.hub != nil && w.chance(70) {
+			w.hub.propose()
+			w.commit()
+			return
+		}
 		w.proposeByReference() // left for whoever commits next, or lost with the epoch
 		if w.chance(50) {
 			w.talkPending()

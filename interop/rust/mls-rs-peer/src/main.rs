@@ -131,6 +131,7 @@ where
                 "removal",
                 "psk_order",
                 "half_tree",
+                "external_senders",
                 "empty_context",
             ],
         }

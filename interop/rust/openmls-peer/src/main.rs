@@ -174,6 +174,7 @@ impl Peer for OpenMls {
                 "path",
                 "removal",
                 "half_tree",
+                "external_senders",
                 "empty_context",
                 "app_data_update",
                 "self_remove",
