@@ -91,15 +91,20 @@ func (h *hub) agree(of *client, s State) {
 	}
 }
 
-// propose has the hub propose an Add or a Remove as an external sender, if it may.
+// propose has the hub propose as an external sender, if it is one: what RFC 9420 §12.1.8 lets it.
 func (h *hub) propose() {
 	w := h.w
 	if h.group == nil || len(h.group.ExternalSenders()) == 0 {
 		return
 	}
-	p, ok := w.draft().propose(&client{name: "hub"}, true)
-	if !ok || p.Kind != KindAdd && p.Kind != KindRemove && p.Kind != KindGroupContextExtensions {
-		return
+	var p pending
+	fit := false
+	for tries := 0; !fit; tries++ {
+		if tries == 50 {
+			return
+		}
+		p, fit = w.draft().propose(&client{name: "hub"}, true)
+		fit = fit && (p.Kind == KindAdd || p.Kind == KindRemove || p.Kind == KindGroupContextExtensions)
 	}
 	w.logf("the hub proposes %s", p)
 	made, err := (&comityClient{suite: h.group.Suite()}).proposal(p.Proposal)

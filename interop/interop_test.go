@@ -118,11 +118,9 @@ func TestScripts(t *testing.T) {
 // run plays one script among clients of some of the peers: all of them can do less together than
 // two that have the same extensions.
 func run(w *world, peers []runningPeer) {
-	with := slices.DeleteFunc(slices.Clone(peers), func(p runningPeer) bool {
-		return p.capabilities.Name != "comity" && w.chance(40)
-	})
-	if len(with) == 1 {
-		with = peers
+	with := peers
+	if w.chance(60) { // the last is mls
+		with = []runningPeer{pick(w, peers[:len(peers)-1]), peers[len(peers)-1]}
 	}
 	if w.chance(50) {
 		w.hub = newHub(w)

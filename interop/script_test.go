@@ -363,7 +363,7 @@ func (w *world) extensions() []Extension {
 		required = appendOpaque(required, []byte{0, 1}) // credentials: basic
 		list = append(list, Extension{requiredCapabilities, required})
 	}
-	if w.hub != nil && w.all(FeatureExternalSenders, w.outside...) && w.chance(70) {
+	if w.hub != nil && w.all(FeatureExternalSenders, w.outside...) && w.chance(90) {
 		list = append(list, w.hub.senders())
 	}
 	dict := Extension{AppDataDictionary, dictionary(map[uint16][]byte{
@@ -672,7 +672,7 @@ func (w *world) step() {
 		w.proposeByReference()
 		w.commit()
 	case 6:
-		if w.hub != nil && w.chance(70) {
+		if w.hub != nil {
 			w.hub.propose()
 			w.commit()
 			return
