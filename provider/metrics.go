@@ -21,7 +21,7 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "comity_refusals_total", Help: "Requests that the hub refused, by endpoint and peer."}, []string{"endpoint", "peer"}),
+			Name: "comity_refusals_total", Help: "Requests that were refused, by endpoint, peer and the code of the answer."}, []string{"endpoint", "peer", "code"}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "comity_delivery_requests_total", Help: "Notify requests to followers, by peer and result."}, []string{"peer", "result"}),
 		delivered: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -35,9 +35,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) refused(endpoint string, peer mimi.ProviderDomain) {
+func (m *Metrics) refused(endpoint string, peer mimi.ProviderDomain, code string) {
 	if m != nil {
-		m.refusals.WithLabelValues(endpoint, string(peer)).Inc()
+		m.refusals.WithLabelValues(endpoint, string(peer), code).Inc()
 	}
 }
 

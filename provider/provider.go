@@ -154,6 +154,7 @@ type Provider struct {
 	delivery *delivery.Deliverer
 	hub      *hub.Hub
 	hubKeys  *hub.Keys
+	removals chan struct{} // holds one token when somebody is to be taken out of a room
 
 	discovery *discovery.Discovery
 	abuse     *abuse.Abuse
@@ -165,7 +166,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	p := &Provider{cfg: cfg}
+	p := &Provider{cfg: cfg, removals: make(chan struct{}, 1)}
 	if err := p.checkDomain(ctx); err != nil {
 		return nil, err
 	}
@@ -192,13 +193,13 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 		Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, Verifier: p.trust, Consents: p.consents,
 		Floor: cfg.StockFloor, Ceiling: cfg.StockCeiling, PerRequester: cfg.KeysPerRequester,
 	})
-	p.follower = follower.New(follower.Config{Domain: cfg.Domain, Store: cfg.Store, Logger: cfg.Logger, Now: cfg.Now})
+	p.follower = follower.New(follower.Config{Domain: cfg.Domain, Store: cfg.Store, Logger: cfg.Logger, Now: cfg.Now, MayInvite: p.consents.MayInvite})
 	p.delivery = delivery.New(delivery.Config{
 		Store: cfg.Store, Sender: sender{p}, Node: cfg.Node, Logger: cfg.Logger, Now: cfg.Now, Observe: cfg.Metrics.notified,
 	})
 	p.hub = hub.New(hub.Config{
 		Domain: cfg.Domain, Store: cfg.Store, Keys: p.hubKeys, Credentials: p.trust, Follower: p.follower,
-		Wake: p.delivery.Wake, Logger: cfg.Logger, Now: cfg.Now, Refused: p.refused, KeyMaterial: p.keyMaterialOf,
+		Wake: p.delivery.Wake, WakeRemovals: p.wakeRemovals, Logger: cfg.Logger, Now: cfg.Now, Refused: p.refused, KeyMaterial: p.keyMaterialOf,
 	})
 	p.discovery = discovery.New(discovery.Config{
 		Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, HandleByDefault: !cfg.HiddenHandles, PerSecond: cfg.QueriesPerSecond, Burst: cfg.QueryBurst,
@@ -269,10 +270,10 @@ func (i *storedIssuer) Code(c *tlspl.Codec) {
 	tlspl.Opaque(c, &i.Key)
 }
 
-// refused logs and counts a refusal.
-func (p *Provider) refused(room mimi.RoomURI, from mimi.ProviderDomain, endpoint string, err error) {
-	p.cfg.Metrics.refused(endpoint, from)
-	p.cfg.Logger.Info("refused", "endpoint", endpoint, "from", string(from), "room", string(room), "reason", err.Error())
+// refused logs and counts a refusal: code is what the peer hears, err is why.
+func (p *Provider) refused(room mimi.RoomURI, from mimi.ProviderDomain, endpoint, code string, err error) {
+	p.cfg.Metrics.refused(endpoint, from, code)
+	p.cfg.Logger.Info("refused", "endpoint", endpoint, "from", string(from), "room", string(room), "code", code, "reason", err.Error())
 }
 
 // trimEvery is how often what nobody needs any more is removed.
@@ -284,6 +285,7 @@ func (p *Provider) Run(ctx context.Context) {
 	wg.Go(func() { p.follower.Run(ctx) })
 	wg.Go(func() { p.delivery.Run(ctx) })
 	wg.Go(func() { p.trimLoop(ctx) })
+	wg.Go(func() { p.removalLoop(ctx) })
 	wg.Wait()
 	p.hub.Wait()
 }

@@ -58,7 +58,11 @@ func (s service) Register(ctx context.Context, l clientapi.Login) (clientapi.Ses
 }
 
 func (s service) Login(ctx context.Context, l clientapi.Login) (clientapi.Session, error) {
-	return s.p.accounts.Login(ctx, l)
+	session, err := s.p.accounts.Login(ctx, l)
+	if err == nil {
+		s.p.follower.End(session.Client) // of its session before
+	}
+	return session, err
 }
 
 func (s service) Authenticate(ctx context.Context, token string) (clientapi.Device, error) {
@@ -69,21 +73,30 @@ func (s service) Devices(ctx context.Context, d clientapi.Device) ([]clientapi.D
 	return s.p.accounts.Devices(ctx, d.User)
 }
 
+// RemoveDevice ends a device. The rooms that are hosted here lose its client by
+// a proposal of the hub; in others a client of the user, or of somebody else who
+// may, removes it (docs/rooms-and-delivery.md).
 func (s service) RemoveDevice(ctx context.Context, d clientapi.Device, client mimi.ClientURI) error {
-	rooms, err := s.p.accounts.RemoveDevice(ctx, d.User, client)
-	if err != nil {
+	if err := s.p.accounts.RemoveDevice(ctx, d.User, client); err != nil {
 		return err
 	}
-	s.p.follower.Changed(client)
-	return s.p.leftRooms(ctx, d.User, client, rooms)
+	s.p.follower.End(client)
+	s.p.wakeRemovals()
+	return nil
 }
 
+// DeleteAccount deletes a user, and takes it out of the rooms that are hosted
+// here. A client leaves the others first.
 func (s service) DeleteAccount(ctx context.Context, d clientapi.Device, password string) error {
-	rooms, err := s.p.accounts.Delete(ctx, d.User, password)
+	clients, err := s.p.accounts.Delete(ctx, d.User, password)
 	if err != nil {
 		return err
 	}
-	return s.p.leftRooms(ctx, d.User, "", rooms)
+	for _, c := range clients {
+		s.p.follower.End(c)
+	}
+	s.p.wakeRemovals()
+	return nil
 }
 
 // Certify issues a credential for the key of a device.
@@ -187,9 +200,16 @@ func (s service) Rooms(ctx context.Context, d clientapi.Device) (list []clientap
 }
 
 func (s service) LeaveRoom(ctx context.Context, d clientapi.Device, uri mimi.RoomURI) error {
+	return s.left(ctx, d, uri, true)
+}
+
+// left ends a device's reading of a room; decline forgets an invitation too.
+func (s service) left(ctx context.Context, d clientapi.Device, uri mimi.RoomURI, decline bool) error {
 	err := s.p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		if err := tx.Uninvite(string(d.User), string(uri)); err != nil {
-			return err
+		if decline {
+			if err := tx.Uninvite(string(d.User), string(uri)); err != nil {
+				return err
+			}
 		}
 		room, err := tx.Room(string(uri))
 		if errors.Is(err, store.ErrNotFound) {
@@ -237,14 +257,11 @@ func (s service) Update(ctx context.Context, d clientapi.Device, uri mimi.RoomUR
 			if err != nil {
 				return err
 			}
-			members, err := tx.Members(room.ID)
-			if err != nil {
+			in, err := tx.IsMember(string(d.Client), room.ID)
+			if fresh = err == nil && !in; !fresh {
 				return err
 			}
-			if fresh = !slices.Contains(members, string(d.Client)); !fresh {
-				return nil
-			}
-			return s.p.follower.Joined(tx, d.Client, d.User, &room)
+			return s.p.follower.Joining(tx, d.Client, &room)
 		})
 		if err != nil {
 			return nil, clientError(err)
@@ -253,11 +270,17 @@ func (s service) Update(ctx context.Context, d clientapi.Device, uri mimi.RoomUR
 	}
 	resp, err := s.p.hubOf(uri).Update(ctx, s.p.cfg.Domain, uri, r)
 	if err == nil && resp.ResponseCode == mimi.UpdateSuccess {
+		if joins {
+			err = s.p.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return s.p.follower.Joined(tx, d.User, uri) })
+			if err != nil {
+				s.p.cfg.Logger.Warn("an invitation stays although it was followed", "user", string(d.User), "room", string(uri), "error", err)
+			}
+		}
 		return resp, nil
 	}
 	// It stays a reader if nobody knows whether the hub took the commit.
 	if fresh && (err == nil || refusedForGood(err)) {
-		if err := s.LeaveRoom(ctx, d, uri); err != nil {
+		if err := s.left(context.WithoutCancel(ctx), d, uri, false); err != nil {
 			return nil, err
 		}
 	}

@@ -14,21 +14,25 @@ type Consent struct {
 	Asked             bool   // the requester asks at present
 	Decided           int64  // Undecided, Granted or Revoked
 	UpdatedMillis     int64
+	KeyPackages       []byte // that came with a grant, for the requester; empty: none
 }
 
 // PutConsent stores where two users stand.
 func (tx *Tx) PutConsent(c Consent) error {
-	_, err := tx.exec("INSERT INTO consents (requester, target, room_uri, asked, decided, updated_ms) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (requester, target, room_uri) DO UPDATE SET asked = excluded.asked, decided = excluded.decided, updated_ms = excluded.updated_ms",
-		c.Requester, c.Target, c.Room, flag(c.Asked), c.Decided, c.UpdatedMillis)
+	_, err := tx.exec("INSERT INTO consents (requester, target, room_uri, asked, decided, updated_ms, key_packages) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (requester, target, room_uri) DO UPDATE SET asked = excluded.asked, decided = excluded.decided, updated_ms = excluded.updated_ms, key_packages = excluded.key_packages",
+		c.Requester, c.Target, c.Room, flag(c.Asked), c.Decided, c.UpdatedMillis, blob(c.KeyPackages))
 	return err
 }
 
-const consentColumns = "requester, target, room_uri, asked, decided, updated_ms"
+const consentColumns = "requester, target, room_uri, asked, decided, updated_ms, key_packages"
 
 func scanConsent(r scanner, c *Consent) error {
 	var asked int64
-	err := r.Scan(&c.Requester, &c.Target, &c.Room, &asked, &c.Decided, &c.UpdatedMillis)
+	err := r.Scan(&c.Requester, &c.Target, &c.Room, &asked, &c.Decided, &c.UpdatedMillis, &c.KeyPackages)
 	c.Asked = asked != 0
+	if len(c.KeyPackages) == 0 {
+		c.KeyPackages = nil
+	}
 	return err
 }
 

@@ -64,7 +64,11 @@ func (tx *Tx) Ack(f Follower) error {
 		_, err := tx.exec("DELETE FROM followers WHERE room_id = ? AND domain = ? AND first_seq = ? AND until_seq = ?", f.RoomID, f.Domain, f.FirstSeq, f.UntilSeq)
 		return err
 	}
-	_, err := tx.exec("UPDATE followers SET acked_seq = ? WHERE room_id = ? AND domain = ? AND first_seq = ? AND acked_seq < ?", f.AckedSeq, f.RoomID, f.Domain, f.FirstSeq, f.AckedSeq)
+	if _, err := tx.exec("UPDATE followers SET acked_seq = ? WHERE room_id = ? AND domain = ? AND first_seq = ? AND acked_seq < ?", f.AckedSeq, f.RoomID, f.Domain, f.FirstSeq, f.AckedSeq); err != nil {
+		return err
+	}
+	// It may have been ended since f was read.
+	_, err := tx.exec("DELETE FROM followers WHERE room_id = ? AND domain = ? AND first_seq = ? AND until_seq > 0 AND acked_seq >= until_seq", f.RoomID, f.Domain, f.FirstSeq)
 	return err
 }
 
@@ -131,6 +135,18 @@ func (tx *Tx) Members(id int64) ([]string, error) {
 	return collect(tx, func(r scanner, s *string) error { return r.Scan(s) }, "SELECT client_uri FROM memberships WHERE room_id = ? ORDER BY client_uri", id)
 }
 
+// IsMember says whether a client has a cursor into a room's log.
+func (tx *Tx) IsMember(client string, id int64) (bool, error) {
+	var one int
+	return found(tx.row("SELECT 1 FROM memberships WHERE client_uri = ? AND room_id = ?", client, id).Scan(&one))
+}
+
+// HasMembers says whether any local client has a cursor into a room's log.
+func (tx *Tx) HasMembers(id int64) (bool, error) {
+	var one int
+	return found(tx.row("SELECT 1 FROM memberships WHERE room_id = ? LIMIT 1", id).Scan(&one))
+}
+
 // MoveCursor records what a client has read; it never moves back.
 func (tx *Tx) MoveCursor(client string, id, seq int64) error {
 	_, err := tx.exec("UPDATE memberships SET cursor_seq = ? WHERE client_uri = ? AND room_id = ? AND cursor_seq < ?", seq, client, id, seq)
@@ -153,6 +169,24 @@ func (tx *Tx) Invitations(user string) ([]string, error) {
 func (tx *Tx) Uninvite(user, room string) error {
 	_, err := tx.exec("DELETE FROM invitations WHERE user_uri = ? AND room_uri = ?", user, room)
 	return err
+}
+
+// DropIdleRooms removes up to limit rooms that are hosted elsewhere than at hub,
+// that nobody here reads, and whose log is empty and older than beforeMillis.
+func (tx *Tx) DropIdleRooms(hub string, beforeMillis int64, limit int) (int, error) {
+	ids, err := collect(tx, func(r scanner, id *int64) error { return r.Scan(id) },
+		`SELECT room_id FROM rooms r WHERE hub <> ? AND created_ms < ? AND last_ms < ?
+			AND NOT EXISTS (SELECT 1 FROM memberships m WHERE m.room_id = r.room_id)
+			AND NOT EXISTS (SELECT 1 FROM room_log l WHERE l.room_id = r.room_id) LIMIT ?`, hub, beforeMillis, beforeMillis, int64(limit))
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		if err := tx.DropRoom(id); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
 }
 
 // RoomsToTrim returns the IDs of up to limit rooms after the given one that

@@ -29,6 +29,15 @@ func (tx *Tx) KeyPackages(client string, notBeforeSeconds int64, limit int) ([]K
 		client, notBeforeSeconds, int64(limit))
 }
 
+// KeyPackagesOf is KeyPackages for one cipher suite.
+func (tx *Tx) KeyPackagesOf(client string, suite uint16, notBeforeSeconds int64, limit int) ([]KeyPackage, error) {
+	return collect(tx, func(r scanner, k *KeyPackage) error {
+		k.Suite = suite
+		return r.Scan(&k.Ref, &k.Client, &k.NotAfterSeconds, &k.Body)
+	}, "SELECT ref, client_uri, not_after, body FROM key_packages WHERE client_uri = ? AND suite = ? AND claimed_ms = 0 AND not_after > ? ORDER BY not_after, ref LIMIT ?"+tx.s.d.ForUpdate,
+		client, int64(suite), notBeforeSeconds, int64(limit))
+}
+
 // CountKeyPackages counts a client's stock that is valid after
 // notBeforeSeconds.
 func (tx *Tx) CountKeyPackages(client string, notBeforeSeconds int64) (n int64, err error) {

@@ -91,19 +91,20 @@ type Peer struct {
 	ContactMillis int64  // when it last answered well or called us; 0: never
 	FailureMillis int64  // when it last failed; 0: never
 	Failure       string // how, in words
+	Settings      string // what the operator said of it at run time, as JSON; empty: nothing
 }
 
 // Peers returns all providers of which something is known.
 func (tx *Tx) Peers() ([]Peer, error) {
 	return collect(tx, func(r scanner, p *Peer) error {
-		return r.Scan(&p.Domain, &p.Mode, &p.ContactMillis, &p.FailureMillis, &p.Failure)
-	}, "SELECT domain, mode, contact_ms, failure_ms, failure FROM peers ORDER BY domain")
+		return r.Scan(&p.Domain, &p.Mode, &p.ContactMillis, &p.FailureMillis, &p.Failure, &p.Settings)
+	}, "SELECT domain, mode, contact_ms, failure_ms, failure, settings FROM peers ORDER BY domain")
 }
 
 // PutPeer stores what is known of a provider.
 func (tx *Tx) PutPeer(p Peer) error {
-	_, err := tx.exec("INSERT INTO peers (domain, mode, contact_ms, failure_ms, failure) VALUES (?, ?, ?, ?, ?) ON CONFLICT (domain) DO UPDATE SET mode = excluded.mode, contact_ms = excluded.contact_ms, failure_ms = excluded.failure_ms, failure = excluded.failure",
-		p.Domain, p.Mode, p.ContactMillis, p.FailureMillis, p.Failure)
+	_, err := tx.exec("INSERT INTO peers (domain, mode, contact_ms, failure_ms, failure, settings) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (domain) DO UPDATE SET mode = excluded.mode, contact_ms = excluded.contact_ms, failure_ms = excluded.failure_ms, failure = excluded.failure, settings = excluded.settings",
+		p.Domain, p.Mode, p.ContactMillis, p.FailureMillis, p.Failure, p.Settings)
 	return err
 }
 

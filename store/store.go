@@ -16,7 +16,7 @@ import (
 )
 
 // SchemaVersion is the number of the newest migration that this program has.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 var (
 	// ErrNotFound means that no row has the key that was asked for.

@@ -165,6 +165,8 @@ type Next struct {
 	Listed, Unlisted []mimi.UserURI
 	// KeyPackages are the references of the KeyPackages that the Commit adds.
 	KeyPackages []mls.KeyPackageRef
+	// AddedBy are the users who add them: the senders of the Adds, one for each of KeyPackages.
+	AddedBy []mimi.IdentifierURI
 	// ReInit ends the group.
 	ReInit *mls.ReInit
 
@@ -182,6 +184,9 @@ type Next struct {
 
 // Providers returns the providers that have a client in the group after it, sorted.
 func (n *Next) Providers() []mimi.ProviderDomain { return n.room.leaves.domains() }
+
+// Clients returns how many clients a user has in the group after it.
+func (n *Next) Clients(user mimi.UserURI) int { return len(n.room.leaves.by(user)) }
 
 // An Event is one thing to send: a FanoutMessage for each of the providers (MIMI protocol §5.5).
 type Event struct {

@@ -128,7 +128,12 @@ func (n *Next) adds(p *plan, welcome *mls.Welcome) error {
 		if err != nil {
 			return notAllowed(err.Error(), err)
 		}
+		actor, err := p.actor(i)
+		if err != nil {
+			return notAllowed(err.Error(), err)
+		}
 		n.KeyPackages = append(n.KeyPackages, ref)
+		n.AddedBy = append(n.AddedBy, actor.URI)
 	}
 	if welcome == nil {
 		if len(n.KeyPackages) > 0 {

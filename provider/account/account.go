@@ -264,10 +264,11 @@ func (a *Accounts) Devices(ctx context.Context, user mimi.UserURI) (list []clien
 	return list, err
 }
 
-// RemoveDevice ends a device of a user: its session, KeyPackages and cursors.
-// It returns the rooms that it was in.
-func (a *Accounts) RemoveDevice(ctx context.Context, user mimi.UserURI, client mimi.ClientURI) (rooms []store.Membership, err error) {
-	err = a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+// RemoveDevice ends a device of a user: its session, KeyPackages and cursors. The
+// same transaction notes that its client is to be taken out of the rooms that are
+// hosted here.
+func (a *Accounts) RemoveDevice(ctx context.Context, user mimi.UserURI, client mimi.ClientURI) error {
+	err := a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		c, err := tx.Client(string(client))
 		if errors.Is(err, store.ErrNotFound) || err == nil && (c.User != string(user) || c.State != store.StateActive) {
 			return clientapi.Errorf(clientapi.CodeNotFound, "%s has no device %s", user, client)
@@ -275,22 +276,41 @@ func (a *Accounts) RemoveDevice(ctx context.Context, user mimi.UserURI, client m
 		if err != nil {
 			return err
 		}
-		rooms, err = endClient(tx, c)
-		return err
+		rooms, err := endClient(tx, c)
+		if err != nil {
+			return err
+		}
+		for _, room := range rooms {
+			if err := a.remove(tx, room, c.User, c.URI); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	a.forget(client)
-	return rooms, err
+	return err
 }
 
-func endClient(tx *store.Tx, c store.Client) ([]store.Membership, error) {
-	rooms, err := tx.Memberships(c.URI)
+// remove notes that a user (with an empty client) or client is to be taken out
+// of a room, if that is hosted here.
+func (a *Accounts) remove(tx *store.Tx, room, user, client string) error {
+	if mimi.RoomURI(room).Host() != a.cfg.Domain {
+		return nil
+	}
+	return tx.PutRemoval(store.Removal{Room: room, User: user, Client: client, CreatedMillis: a.cfg.Now().UnixMilli()})
+}
+
+// endClient ends a client and returns the rooms that it read.
+func endClient(tx *store.Tx, c store.Client) (rooms []string, err error) {
+	list, err := tx.Memberships(c.URI)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range rooms {
+	for _, m := range list {
 		if err := tx.LeaveRoom(c.URI, m.RoomID); err != nil {
 			return nil, err
 		}
+		rooms = append(rooms, m.RoomURI)
 	}
 	if err := tx.DropKeyPackages(c.URI); err != nil {
 		return nil, err
@@ -300,8 +320,9 @@ func endClient(tx *store.Tx, c store.Client) ([]store.Membership, error) {
 	return rooms, tx.UpdateClient(c)
 }
 
-// Delete deletes a user. It returns the rooms that its devices were in.
-func (a *Accounts) Delete(ctx context.Context, user mimi.UserURI, password string) (rooms []store.Membership, err error) {
+// Delete deletes a user, and notes that it is to be taken out of the rooms that
+// are hosted here. It returns the clients that it had.
+func (a *Accounts) Delete(ctx context.Context, user mimi.UserURI, password string) (ended []mimi.ClientURI, err error) {
 	if err := a.checkPassword(ctx, user, password); err != nil {
 		return nil, err
 	}
@@ -318,7 +339,16 @@ func (a *Accounts) Delete(ctx context.Context, user mimi.UserURI, password strin
 		if err != nil {
 			return err
 		}
-		rooms = nil
+		rooms, err := tx.Invitations(string(user))
+		if err != nil {
+			return err
+		}
+		for _, room := range rooms {
+			if err := tx.Uninvite(string(user), room); err != nil {
+				return err
+			}
+		}
+		ended = nil
 		for _, c := range clients {
 			if c.State != store.StateActive {
 				continue
@@ -328,27 +358,38 @@ func (a *Accounts) Delete(ctx context.Context, user mimi.UserURI, password strin
 				return err
 			}
 			rooms = append(rooms, list...)
+			ended = append(ended, mimi.ClientURI(c.URI))
 		}
-		fields, err := tx.Profile(string(user))
-		if err != nil {
-			return err
-		}
-		for _, f := range fields {
-			if err := tx.DropProfileField(f.User, f.Source, f.Name); err != nil {
+		for _, room := range rooms {
+			if err := a.remove(tx, room, string(user), ""); err != nil {
 				return err
 			}
 		}
-		consents, err := tx.ConsentsOf(string(user))
-		if err != nil {
-			return err
-		}
-		for _, c := range consents {
-			if err := tx.DropConsent(c.Requester, c.Target, c.Room); err != nil {
-				return err
-			}
-		}
-		return nil
+		return forgetUser(tx, string(user))
 	})
 	a.forget("")
-	return rooms, err
+	return ended, err
+}
+
+// forgetUser drops what a user said of itself and of others.
+func forgetUser(tx *store.Tx, user string) error {
+	fields, err := tx.Profile(user)
+	if err != nil {
+		return err
+	}
+	for _, f := range fields {
+		if err := tx.DropProfileField(f.User, f.Source, f.Name); err != nil {
+			return err
+		}
+	}
+	consents, err := tx.ConsentsOf(user)
+	if err != nil {
+		return err
+	}
+	for _, c := range consents {
+		if err := tx.DropConsent(c.Requester, c.Target, c.Room); err != nil {
+			return err
+		}
+	}
+	return nil
 }

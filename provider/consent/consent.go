@@ -7,7 +7,9 @@ package consent
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/comity-im/comity/clientapi"
@@ -70,6 +72,46 @@ func (c *Consents) Allowed(tx *store.Tx, requester, target mimi.UserURI, room mi
 		}
 	}
 	return c.cfg.Open, refusal, nil
+}
+
+// MayInvite says whether a user of ours may be told that it was put into a room
+// without one of its clients. Who did that can't be seen from here. So where
+// somebody is not to be added by everybody, it takes that somebody with consent
+// asked for the user's key material for this room before.
+func (c *Consents) MayInvite(tx *store.Tx, user mimi.UserURI, room mimi.RoomURI) (bool, error) {
+	free := c.cfg.Open
+	if free {
+		entries, err := tx.ConsentsOf(string(user))
+		if err != nil {
+			return false, err
+		}
+		free = !slices.ContainsFunc(entries, func(e store.Consent) bool { return e.Target == string(user) && e.Decided == store.Revoked })
+	}
+	if free {
+		return true, nil
+	}
+	_, _, err := tx.Answer(askedFor(user, room))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// AskedFor notes that somebody with consent asked for a user's key material for
+// a room, for MayInvite.
+func (c *Consents) AskedFor(tx *store.Tx, user mimi.UserURI, room mimi.RoomURI) error {
+	if room == "" {
+		return nil
+	}
+	digest := askedFor(user, room)
+	if _, _, err := tx.Answer(digest); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return tx.PutAnswer(digest, nil, c.cfg.Now().UnixMilli())
+}
+
+func askedFor(user mimi.UserURI, room mimi.RoomURI) [sha256.Size]byte {
+	return sha256.Sum256([]byte("asked for " + string(user) + " in " + string(room)))
 }
 
 // Requested takes a requester's entry from its provider: a request or its

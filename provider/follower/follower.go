@@ -26,6 +26,9 @@ type Config struct {
 	Store  *store.Store
 	Logger *slog.Logger
 	Now    func() time.Time
+	// MayInvite says whether a user of ours who is listed in a room without a
+	// client hears of it: not if it never agreed to.
+	MayInvite func(tx *store.Tx, user mimi.UserURI, room mimi.RoomURI) (bool, error)
 }
 
 // A Follower is safe for concurrent use.
@@ -76,11 +79,15 @@ type Delivery struct {
 // at it, and users who are listed without having joined are invited.
 func (f *Follower) Deliver(tx *store.Tx, room *store.Room, events []store.Event) (*Delivery, error) {
 	d := &Delivery{room: room.ID, events: events}
+	var users []string // who have come in by a Welcome
 	for i := range events {
 		e := &events[i]
 		switch mimi.FanoutKind(e.Kind) {
 		case mimi.FanoutWelcome:
 			for _, client := range e.Clients {
+				if client == nobody {
+					continue
+				}
 				if err := tx.JoinRoom(client, room.ID, e.Seq); err != nil {
 					return nil, err
 				}
@@ -88,8 +95,8 @@ func (f *Follower) Deliver(tx *store.Tx, room *store.Room, events []store.Event)
 				if err != nil {
 					return nil, err
 				}
-				if err := tx.Uninvite(c.User, room.URI); err != nil {
-					return nil, err
+				if !slices.Contains(users, c.User) {
+					users = append(users, c.User)
 				}
 				d.clients = append(d.clients, client)
 			}
@@ -101,7 +108,42 @@ func (f *Follower) Deliver(tx *store.Tx, room *store.Room, events []store.Event)
 			d.clients = append(d.clients, invited...)
 		}
 	}
+	// Devices that the Welcome left out, for want of KeyPackages, may join alone.
+	for _, user := range users {
+		outside, err := f.outside(tx, user, room.ID)
+		if err != nil {
+			return nil, err
+		}
+		if len(outside) == 0 {
+			err = tx.Uninvite(user, room.URI)
+		} else {
+			err = tx.Invite(user, room.URI, events[0].AcceptedMillis)
+		}
+		if err != nil {
+			return nil, err
+		}
+		d.clients = append(d.clients, outside...)
+	}
 	return d, nil
+}
+
+// outside returns the active clients of a user that don't read a room.
+func (f *Follower) outside(tx *store.Tx, user string, room int64) (clients []string, err error) {
+	list, err := tx.Clients(user)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		if c.State != store.StateActive {
+			continue
+		}
+		if in, err := tx.IsMember(c.URI, room); err != nil {
+			return nil, err
+		} else if !in {
+			clients = append(clients, c.URI)
+		}
+	}
+	return clients, nil
 }
 
 // invite notes the users of ours that a commit puts on the participant list. A
@@ -114,6 +156,11 @@ func (f *Follower) invite(tx *store.Tx, room *store.Room, e *store.Event) (clien
 		}
 		if err != nil {
 			return nil, err
+		}
+		if may, err := f.cfg.MayInvite(tx, user, mimi.RoomURI(room.URI)); err != nil {
+			return nil, err
+		} else if !may {
+			continue
 		}
 		if err := tx.Invite(u.URI, room.URI, e.AcceptedMillis); err != nil {
 			return nil, err
@@ -167,13 +214,25 @@ func (f *Follower) Delivered(d *Delivery) {
 	f.notify.published(d.room, d.events)
 }
 
-// Joined starts a local client's reading of a room at the events that come
-// next, after it joined by itself.
-func (f *Follower) Joined(tx *store.Tx, client mimi.ClientURI, user mimi.UserURI, room *store.Room) error {
-	if err := tx.JoinRoom(string(client), room.ID, room.LastSeq+1); err != nil {
+// Joining starts a local client's reading of a room at the events that come
+// next, before it joins by itself. Joined follows when the hub has taken it, or
+// Left when it has not.
+func (f *Follower) Joining(tx *store.Tx, client mimi.ClientURI, room *store.Room) error {
+	return tx.JoinRoom(string(client), room.ID, room.LastSeq+1)
+}
+
+// Joined says that a local client has joined a room by itself: its user is
+// invited no more if this was the last of its clients.
+func (f *Follower) Joined(tx *store.Tx, user mimi.UserURI, uri mimi.RoomURI) error {
+	room, err := tx.Room(string(uri))
+	if err != nil {
 		return err
 	}
-	return tx.Uninvite(string(user), room.URI)
+	outside, err := f.outside(tx, string(user), room.ID)
+	if err != nil || len(outside) > 0 {
+		return err
+	}
+	return tx.Uninvite(string(user), string(uri))
 }
 
 // Changed tells a client's connections that its rooms changed.
@@ -221,7 +280,13 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 			return err
 		}
 		fresh := make([]store.Event, 0, len(events))
-		concerns := known
+		// A room that nobody reads any more is like one that is not known.
+		concerns, listed := false, false
+		if known {
+			if concerns, err = tx.HasMembers(room.ID); err != nil {
+				return err
+			}
+		}
 		for _, e := range events {
 			if known {
 				if _, err := tx.EventByDigest(room.ID, e.Digest); err == nil {
@@ -237,15 +302,24 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 				if e.Clients, err = Welcomed(tx, e.Body, uri); err != nil {
 					return err
 				}
-				if len(e.Clients) == 0 {
+				if len(e.Clients) == 1 {
 					continue // for nobody here
 				}
 				concerns = true
 			}
-			if !known && len(f.listed(e.Body)) > 0 {
-				concerns = true
+			if !concerns {
+				for _, user := range f.listed(e.Body) {
+					listed = true
+					if u, err := tx.User(string(user)); err == nil && u.State == store.StateActive {
+						concerns = true
+					}
+				}
 			}
 			fresh = append(fresh, e)
+		}
+		if !concerns && listed {
+			// The hub is not told that there are no such users.
+			return nil
 		}
 		if !concerns {
 			return &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: fmt.Sprintf("nobody of %s is in %s, and none of these events brings anybody in", f.cfg.Domain, uri)}
@@ -297,6 +371,10 @@ func epochOf(m *mls.MLSMessage) uint64 {
 	return 0
 }
 
+// nobody is among the clients of every Welcome, so that one for none of ours is
+// not taken for one for all.
+const nobody = "-"
+
 // Welcomed returns the local clients that a Welcome is for: those whose
 // KeyPackages it names, if they were claimed for this room or for none.
 func Welcomed(tx *store.Tx, fanout []byte, room mimi.RoomURI) (clients []string, err error) {
@@ -307,6 +385,7 @@ func Welcomed(tx *store.Tx, fanout []byte, room mimi.RoomURI) (clients []string,
 	if m.Message.Welcome == nil {
 		return nil, nil
 	}
+	clients = []string{nobody}
 	for _, s := range m.Message.Welcome.Secrets {
 		client, claimedFor, err := tx.ClaimedBy(s.NewMember)
 		if errors.Is(err, store.ErrNotFound) {

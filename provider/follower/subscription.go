@@ -24,6 +24,7 @@ type Subscription struct {
 	wake   chan struct{} // holds one token when there may be something
 
 	mu      sync.Mutex
+	ended   bool // the session is over
 	stale   bool // the list of rooms must be read again
 	rooms   map[int64]*position
 	ready   []int64 // rooms that may have events, each once
@@ -35,6 +36,8 @@ type Subscription struct {
 type position struct {
 	room   mimi.RoomURI
 	sent   int64
+	shown  int64         // the last event that was handed over
+	acked  int64         // what the client has stored
 	queued bool          // in ready
 	buffer []store.Event // follows sent without a gap; nil: read the database
 }
@@ -65,6 +68,18 @@ func (s *Subscription) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// End ends the connections that a client has: its session is over.
+func (f *Follower) End(client mimi.ClientURI) {
+	f.notify.mu.Lock()
+	defer f.notify.mu.Unlock()
+	for s := range f.notify.clients[string(client)] {
+		s.mu.Lock()
+		s.ended = true
+		s.mu.Unlock()
+		s.signal()
 	}
 }
 
@@ -126,9 +141,12 @@ func (s *Subscription) Next(ctx context.Context) ([]clientapi.Event, error) {
 // refresh reads the client's rooms again if they changed.
 func (s *Subscription) refresh(ctx context.Context) error {
 	s.mu.Lock()
-	stale := s.stale
+	stale, ended := s.stale, s.ended
 	s.stale = false
 	s.mu.Unlock()
+	if ended {
+		return clientapi.Errorf(clientapi.CodeUnauthorized, "the session has ended: this device was removed or logged in anew; log in again")
+	}
 	if !stale {
 		return nil
 	}
@@ -155,13 +173,16 @@ func (s *Subscription) refresh(ctx context.Context) error {
 		joined[mimi.RoomURI(m.RoomURI)] = true
 		p := s.rooms[m.RoomID]
 		if p == nil || p.sent < m.FirstSeq-1 {
-			p = &position{room: mimi.RoomURI(m.RoomURI), sent: max(m.CursorSeq, m.FirstSeq-1)}
+			at := max(m.CursorSeq, m.FirstSeq-1)
+			p = &position{room: mimi.RoomURI(m.RoomURI), sent: at, shown: at, acked: at}
 			s.rooms[m.RoomID] = p
 			add(s.f.notify.rooms, m.RoomID, s)
+			// The room may have grown between the reading and now, unseen.
+			s.queue(m.RoomID, p)
+		} else if m.LastSeq > p.sent {
+			p.buffer = nil
+			s.queue(m.RoomID, p)
 		}
-		// The room may have grown between the reading and now, unseen.
-		p.buffer = nil
-		s.queue(m.RoomID, p)
 	}
 	for id := range s.rooms {
 		if !seen[id] {
@@ -208,7 +229,7 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 		from := p.sent
 		s.mu.Unlock()
 
-		full := false
+		full, shown := false, int64(0)
 		if len(events) == 0 || events[0].Seq != from+1 {
 			var err error
 			err = s.f.cfg.Store.View(ctx, func(tx *store.Tx) error {
@@ -232,6 +253,7 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 				continue
 			}
 			out = append(out, clientapi.Event{Room: p.room, Seq: e.Seq, Fanout: e.Body})
+			shown = e.Seq
 			if size += len(e.Body); size >= readBytes {
 				break
 			}
@@ -239,6 +261,13 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 		s.mu.Lock()
 		if s.rooms[id] == p && p.sent < from {
 			p.sent = from
+			p.shown = max(p.shown, shown)
+			// What was not for this client needs no acknowledgement: it would keep
+			// the log from being trimmed.
+			if p.shown <= p.acked && p.acked < from {
+				p.acked = from
+				s.f.acks.put(string(s.device.Client), id, from)
+			}
 		}
 		more := full || len(events) > 0 && events[len(events)-1].Seq > from
 		if more && s.rooms[id] == p {
@@ -257,6 +286,9 @@ func (s *Subscription) Ack(ctx context.Context, room mimi.RoomURI, seq int64) er
 	for k, p := range s.rooms {
 		if p.room == room {
 			id, seq = k, min(seq, p.sent)
+			if p.acked = max(p.acked, seq); p.acked >= p.shown {
+				p.acked, seq = p.sent, p.sent
+			}
 			break
 		}
 	}

@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/policy"
+	"github.com/comity-im/comity/mimi/room"
 	"github.com/comity-im/comity/store"
 )
 
@@ -22,30 +25,32 @@ func (h *Hub) GroupInfo(ctx context.Context, from mimi.ProviderDomain, uri mimi.
 	if err != nil {
 		return nil, err
 	}
+	no := func(why string, err error) (*mimi.GroupInfoResponse, error) {
+		h.cfg.Refused(uri, from, "groupInfo", "notAuthorized", fmt.Errorf("%s: %w", why, err))
+		return &mimi.GroupInfoResponse{Version: mimi.MLS10, RoomID: uri, Status: mimi.GroupInfoNotAuthorized}, nil
+	}
 	if err := req.Verify(); err != nil {
-		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the signature is not valid: " + err.Error()}
+		return no("the signature is not valid", err)
 	}
 	user, _, err := h.cfg.Credentials.VerifyKey(ctx, &req.RequestingCredential, req.RequestingSignatureKey)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err != nil {
-		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the requester's credential is not valid: " + err.Error()}
+		return no("the requester's credential is not valid", err)
 	}
 	if user.Host() != from {
 		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s may not ask for %s", from, user)}
 	}
-	var resp *mimi.GroupInfoResponse
-	err = r.run(ctx, func(r *hosted) error {
-		resp, err = r.groupInfo(from, user, req)
-		return err
-	})
-	return resp, err
+	return run(ctx, r, func(r *hosted) (*mimi.GroupInfoResponse, error) { return r.groupInfo(from, user, req) })
 }
 
 func (r *hosted) groupInfo(from mimi.ProviderDomain, user mimi.UserURI, req *mimi.GroupInfoRequest) (*mimi.GroupInfoResponse, error) {
 	refuse := func(code mimi.GroupInfoCode, why error) (*mimi.GroupInfoResponse, error) {
-		r.h.cfg.Refused(r.uri, from, "groupInfo", why)
+		r.h.cfg.Refused(r.uri, from, "groupInfo", code.String(), why)
 		return &mimi.GroupInfoResponse{Version: mimi.MLS10, RoomID: r.uri, Status: code}, nil
 	}
-	st, err := r.load()
+	st, err := r.current()
 	var refused *mimi.RefusedError
 	if errors.As(err, &refused) {
 		// Strangers learn nothing of which rooms there are.
@@ -55,16 +60,24 @@ func (r *hosted) groupInfo(from mimi.ProviderDomain, user mimi.UserURI, req *mim
 		return nil, err
 	}
 	now := r.h.cfg.Now()
+	// Those who were in a room that has ended may know that it has. Decision 66
+	no := mimi.GroupInfoNotAuthorized
+	if r.ended(st) && r.knew(st, from) {
+		no = mimi.GroupInfoNoSuchRoom
+	}
 	code, err := r.joinCode(st, req.JoiningCode, now)
 	if err != nil {
-		return refuse(mimi.GroupInfoNotAuthorized, err)
+		return refuse(no, err)
 	}
 	who, err := r.h.cfg.Credentials.Identify(&req.RequestingCredential)
 	if err != nil {
 		return refuse(mimi.GroupInfoNotAuthorized, err)
 	}
 	if denial := st.room.MayFetchGroupInfo(who, code != nil); denial != nil {
-		return refuse(mimi.GroupInfoNotAuthorized, denial)
+		return refuse(no, denial)
+	}
+	if st.room.Closed() {
+		return refuse(no, room.ErrClosed)
 	}
 	k := r.h.cfg.Keys.senders[req.CipherSuite]
 	if k == nil {
@@ -85,6 +98,38 @@ func (r *hosted) groupInfo(from mimi.ProviderDomain, user mimi.UserURI, req *mim
 		return refuse(mimi.GroupInfoNotAuthorized, errors.New("groupInfoPublicKey was used before"))
 	}
 	return resp, err
+}
+
+// ended says whether nobody is left in a room who could change it: each client is
+// one of somebody who leaves, or the group ended by a ReInit.
+func (r *hosted) ended(st *state) bool {
+	if st.room.Closed() {
+		return true
+	}
+	roles := st.room.View().Roles()
+	for _, p := range st.room.View().Participants() {
+		user, ok := p.User.User()
+		if !ok || st.room.Clients(user) == 0 {
+			continue
+		}
+		if role := st.room.Effective(user); role != policy.NoRole && roles.MayBeActive(role) {
+			return false
+		}
+	}
+	return true
+}
+
+// knew says whether a provider has clients in a room, or took part in it before.
+func (r *hosted) knew(st *state, from mimi.ProviderDomain) bool {
+	if slices.Contains(st.room.Providers(), from) {
+		return true
+	}
+	took := false
+	err := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
+		took, err = tx.Took(st.row.ID, string(from))
+		return err
+	})
+	return err == nil && took
 }
 
 // joinCode returns the code if it lets its holder join this room now; nil if

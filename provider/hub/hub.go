@@ -45,11 +45,14 @@ type Config struct {
 	Credentials Credentials
 	Follower    *follower.Follower
 	// Wake is called when a room's log has something new for a follower.
-	Wake   func(follower mimi.ProviderDomain, room int64)
-	Logger *slog.Logger
-	Now    func() time.Time
+	Wake func(follower mimi.ProviderDomain, room int64)
+	// WakeRemovals is called when there are users to be taken out of rooms.
+	WakeRemovals func()
+	Logger       *slog.Logger
+	Now          func() time.Time
 	// Refused is told of every refusal, for the log and the metrics.
-	Refused func(room mimi.RoomURI, from mimi.ProviderDomain, endpoint string, err error)
+	// code is what the peer hears.
+	Refused func(room mimi.RoomURI, from mimi.ProviderDomain, endpoint, code string, err error)
 	// KeyMaterial asks the target's provider, us or another.
 	KeyMaterial func(ctx context.Context, target mimi.UserURI, req *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error)
 }
@@ -167,6 +170,29 @@ func (r *hosted) load() (*state, error) {
 	st.agent = r.h.agent(st.room)
 	r.state = st
 	return st, nil
+}
+
+// current is load for those who judge by the state without writing: it makes
+// sure that no other node has changed the room meanwhile.
+func (r *hosted) current() (*state, error) {
+	if r.state != nil && !r.isCurrent(r.state) {
+		r.state = nil
+	}
+	return r.load()
+}
+
+// isCurrent says whether a state is still the one in the database. If that can't
+// be read, what is in memory stands.
+func (r *hosted) isCurrent(st *state) bool {
+	var row store.Room
+	err := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
+		row, err = tx.Room(string(r.uri))
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return false
+	}
+	return err != nil || row.ID == st.row.ID && row.Version == st.row.Version
 }
 
 // agent is the key that signs the franks of a room, if its franking agent is

@@ -17,7 +17,7 @@ const maxCodes = 100
 // mayUse says whether a user may make or see, or revoke, the join codes of a
 // room.
 func (r *hosted) mayUse(user mimi.UserURI, c mimi.CapabilityType) (*state, error) {
-	st, err := r.load()
+	st, err := r.current()
 	if err != nil {
 		return nil, err
 	}
@@ -29,17 +29,17 @@ func (r *hosted) mayUse(user mimi.UserURI, c mimi.CapabilityType) (*state, error
 }
 
 // JoinCodes lists the codes of a room for somebody who may make some.
-func (h *Hub) JoinCodes(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI) (list []clientapi.JoinCode, err error) {
+func (h *Hub) JoinCodes(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI) ([]clientapi.JoinCode, error) {
 	r, err := h.room(uri)
 	if err != nil {
 		return nil, err
 	}
-	err = r.run(ctx, func(r *hosted) error {
+	return run(ctx, r, func(r *hosted) (list []clientapi.JoinCode, err error) {
 		st, err := r.mayUse(user, mimi.CanCreateJoinCode)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return h.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		return list, h.cfg.Store.View(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			codes, err := tx.JoinCodes(st.row.ID)
 			for _, c := range codes {
 				list = append(list, clientapi.JoinCode{Code: string(c.Code), ExpiresMillis: c.ExpiresMillis, UsesLeft: c.UsesLeft, CreatedMillis: c.CreatedMillis})
@@ -47,7 +47,6 @@ func (h *Hub) JoinCodes(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI
 			return err
 		})
 	})
-	return list, err
 }
 
 // CreateJoinCode makes a code of a room; an empty one is chosen here.
@@ -70,12 +69,12 @@ func (h *Hub) CreateJoinCode(ctx context.Context, uri mimi.RoomURI, user mimi.Us
 		c.UsesLeft = -1
 	}
 	c.CreatedMillis = now
-	err = r.run(ctx, func(r *hosted) error {
+	return run(ctx, r, func(r *hosted) (clientapi.JoinCode, error) {
 		st, err := r.mayUse(user, mimi.CanCreateJoinCode)
 		if err != nil {
-			return err
+			return c, err
 		}
-		return h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		return c, h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			codes, err := tx.JoinCodes(st.row.ID)
 			if err != nil {
 				return err
@@ -100,7 +99,6 @@ func (h *Hub) CreateJoinCode(ctx context.Context, uri mimi.RoomURI, user mimi.Us
 			return err
 		})
 	})
-	return c, err
 }
 
 // RevokeJoinCode removes a code of a room.
@@ -109,17 +107,18 @@ func (h *Hub) RevokeJoinCode(ctx context.Context, uri mimi.RoomURI, user mimi.Us
 	if err != nil {
 		return err
 	}
-	return r.run(ctx, func(r *hosted) error {
+	_, err = run(ctx, r, func(r *hosted) (none nothing, err error) {
 		st, err := r.mayUse(user, mimi.CanDeleteJoinCode)
 		if err != nil {
-			return err
+			return none, err
 		}
 		err = h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			return tx.DropJoinCode(st.row.ID, []byte(code))
 		})
 		if errors.Is(err, store.ErrNotFound) {
-			return clientapi.Errorf(clientapi.CodeNotFound, "the room has no such join code")
+			return none, clientapi.Errorf(clientapi.CodeNotFound, "the room has no such join code")
 		}
-		return err
+		return none, err
 	})
+	return err
 }

@@ -59,19 +59,28 @@ func (r *hosted) enqueue(op operation) error {
 	return nil
 }
 
-// run does f when it is its turn. If ctx ends before, f may still run.
-func (r *hosted) run(ctx context.Context, f func(*hosted) error) error {
-	t := &task{do: f, done: make(chan struct{})}
-	if err := r.enqueue(t); err != nil {
+// run does f when it is its turn and returns what it gave. If ctx ends before,
+// f may still run, and nobody hears of it.
+func run[T any](ctx context.Context, r *hosted, f func(*hosted) (T, error)) (T, error) {
+	var none, out T
+	t := &task{done: make(chan struct{})}
+	t.do = func(r *hosted) (err error) {
+		out, err = f(r)
 		return err
+	}
+	if err := r.enqueue(t); err != nil {
+		return none, err
 	}
 	select {
 	case <-t.done:
-		return t.err
+		return out, t.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	}
 }
+
+// nothing is what an operation returns that has nothing to return.
+type nothing = struct{}
 
 func (r *hosted) work() {
 	for {

@@ -17,33 +17,34 @@ func (h *Hub) MayReport(ctx context.Context, from mimi.ProviderDomain, uri mimi.
 	if err != nil {
 		return err
 	}
-	return r.run(ctx, func(r *hosted) error {
-		st, err := r.load()
+	_, err = run(ctx, r, func(r *hosted) (none nothing, err error) {
+		st, err := r.current()
 		if err != nil {
-			return err
+			return none, err
 		}
 		view := st.room.View()
 		if reporter != "" {
 			if role, ok := view.RoleOf(reporter.Identifier()); ok {
 				if !view.Roles().Has(role, mimi.CanReportAbuse) {
-					return &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s has no role with %v in this room", reporter, mimi.CanReportAbuse)}
+					return none, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s has no role with %v in this room", reporter, mimi.CanReportAbuse)}
 				}
-				return nil
+				return none, nil
 			}
 		}
 		for _, d := range st.room.Providers() {
 			if d == from {
-				return nil
+				return none, nil
 			}
 		}
 		had := false
-		err = h.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		err = h.cfg.Store.View(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			had, err = tx.Took(st.row.ID, string(from))
 			return err
 		})
 		if err == nil && !had {
 			err = &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s never had participants in this room", from)}
 		}
-		return err
+		return none, err
 	})
+	return err
 }

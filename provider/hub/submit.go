@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/room"
@@ -108,16 +109,28 @@ func success(s *submission) *mimi.SubmitMessageResponse {
 func (r *hosted) judge(st *state, batch []*submission) []*submission {
 	accepted := batch[:0:0]
 	seen := map[[32]byte]bool{}
-	for _, s := range batch {
+	checked := false
+	for i, s := range batch {
 		sub, err := st.room.Submit(room.SubmitInput{From: s.from, Sending: s.req.SendingURI, Message: &s.req.AppMessage})
 		if err != nil {
+			// Nothing is refused by a state that another node has left behind.
+			if !checked {
+				checked = true
+				if !r.isCurrent(st) {
+					r.state = nil
+					if fresh, err := r.load(); err == nil {
+						return append(accepted, r.judge(fresh, batch[i:])...)
+					}
+					r.state = st
+				}
+			}
 			// What was accepted before is answered as it was, whatever has
 			// changed since. Decision 38
 			var refusal *room.SubmitRefusal
 			if resp, ok := r.repeated(s); ok {
 				s.answer(resp)
 			} else if errors.As(err, &refusal) {
-				r.h.cfg.Refused(r.uri, s.from, "submitMessage", err)
+				r.h.cfg.Refused(r.uri, s.from, "submitMessage", refusal.Code.String(), err)
 				s.answer(refusal.Response())
 			} else {
 				s.finish(err)
@@ -125,7 +138,7 @@ func (r *hosted) judge(st *state, batch []*submission) []*submission {
 			continue
 		}
 		if seen[s.digest] {
-			s.finish(&mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "the same message is being accepted at this moment"})
+			s.finish(&mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "the same message is being accepted at this moment", RetryAfter: time.Second})
 			continue
 		}
 		seen[s.digest] = true

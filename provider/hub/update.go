@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,6 +17,7 @@ import (
 	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/provider/follower"
 	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
 )
 
 // Create founds a room for one of our users: the client's first GroupInfo and
@@ -28,43 +30,80 @@ func (h *Hub) Create(ctx context.Context, creator mimi.UserURI, client mimi.Clie
 	if tree.Representation != mls.RatchetTreeFull {
 		return 0, &mimi.MalformedError{Err: errors.New("the ratchet tree must be full")}
 	}
-	var at uint64
-	err = r.run(ctx, func(r *hosted) error {
-		now := mimi.Millis(h.cfg.Now().UnixMilli())
-		cfg, err := h.roomConfig(info.GroupContext.CipherSuite)
+	return run(ctx, r, func(r *hosted) (uint64, error) { return r.create(creator, client, info, tree) })
+}
+
+func (r *hosted) create(creator mimi.UserURI, client mimi.ClientURI, info *mls.GroupInfo, tree *mls.RatchetTreeOption) (uint64, error) {
+	h := r.h
+	now := mimi.Millis(h.cfg.Now().UnixMilli())
+	cfg, err := h.roomConfig(info.GroupContext.CipherSuite)
+	if err != nil {
+		return 0, err
+	}
+	state, next, err := room.NewHub(cfg, r.uri, creator, info, tree.RatchetTree, now)
+	if err != nil {
+		return 0, &mimi.NotAllowedError{Reason: err.Error(), Err: err}
+	}
+	if err := h.checkOwnKeys(state); err != nil {
+		return 0, &mimi.NotAllowedError{Reason: err.Error(), Err: err}
+	}
+	records, err := next.Records()
+	if err != nil {
+		return 0, err
+	}
+	at := uint64(next.Accepted)
+	err = h.cfg.Store.Update(context.Background(), func(tx *store.Tx) error {
+		id, err := tx.CreateRoom(store.Room{URI: string(r.uri), Hub: string(h.cfg.Domain), Head: head(info.GroupContext.CipherSuite), LastMillis: int64(at), CreatedMillis: int64(at)})
 		if err != nil {
 			return err
 		}
-		state, next, err := room.NewHub(cfg, uri, creator, info, tree.RatchetTree, now)
-		if err != nil {
-			return &mimi.NotAllowedError{Reason: err.Error(), Err: err}
-		}
-		if err := h.checkOwnKeys(state); err != nil {
-			return &mimi.NotAllowedError{Reason: err.Error(), Err: err}
-		}
-		records, err := next.Records()
-		if err != nil {
+		if err := tx.PutRecords(id, storeRecords(records)); err != nil {
 			return err
 		}
-		at = uint64(next.Accepted)
-		err = h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-			id, err := tx.CreateRoom(store.Room{URI: string(uri), Hub: string(h.cfg.Domain), Head: head(info.GroupContext.CipherSuite), LastMillis: int64(at), CreatedMillis: int64(at)})
-			if err != nil {
-				return err
-			}
-			if err := tx.PutRecords(id, storeRecords(records)); err != nil {
-				return err
-			}
-			return tx.JoinRoom(string(client), id, 1)
-		})
-		if err != nil {
+		if err := tx.SetParent(id, string(h.parentOf(state.View()))); err != nil {
 			return err
 		}
-		h.cfg.Follower.Changed(client)
-		r.state = nil
-		return nil
+		return tx.JoinRoom(string(client), id, 1)
 	})
-	return at, err
+	r.state = nil
+	if errors.Is(err, store.ErrConflict) {
+		return r.created(info, err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	h.cfg.Follower.Changed(client)
+	return at, nil
+}
+
+// created answers who founds the same room again, because the first answer was
+// lost, as it was answered then.
+func (r *hosted) created(info *mls.GroupInfo, conflict error) (uint64, error) {
+	st, err := r.load()
+	if err != nil {
+		return 0, err
+	}
+	stored, err := tlspl.Marshal(st.room.GroupInfo())
+	if err != nil {
+		return 0, err
+	}
+	given, err := tlspl.Marshal(info)
+	if err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(stored, given) {
+		return 0, conflict
+	}
+	return uint64(st.row.CreatedMillis), nil
+}
+
+// parentOf is the room that a view depends on, if it is hosted here too.
+func (h *Hub) parentOf(v *room.View) mimi.RoomURI {
+	base := v.Base()
+	if base == nil || !base.ParentDependant || base.ParentRoom == "" || base.ParentRoom.Host() != h.cfg.Domain || base.ParentRoom == v.Room() {
+		return ""
+	}
+	return base.ParentRoom
 }
 
 // head is what must be known of a room before its records are read: the cipher
@@ -108,17 +147,15 @@ func (h *Hub) Update(ctx context.Context, from mimi.ProviderDomain, uri mimi.Roo
 	if err := h.cfg.Credentials.Need(ctx, credentials(&req.Bundle)...); err != nil {
 		return nil, err
 	}
-	var resp *mimi.UpdateRoomResponse
-	err = r.run(ctx, func(r *hosted) error {
+	return run(ctx, r, func(r *hosted) (*mimi.UpdateRoomResponse, error) {
 		for tries := 0; ; tries++ {
-			resp, err = r.update(from, req, digest)
+			resp, err := r.update(from, req, digest)
 			if !errors.Is(err, store.ErrConflict) || tries >= 20 {
-				return err
+				return resp, err
 			}
 			r.state = nil
 		}
 	})
-	return resp, err
 }
 
 // credentials are those of the leaves that a handshake brings in.
@@ -184,6 +221,9 @@ func (r *hosted) update(from mimi.ProviderDomain, req *mimi.UpdateRequest, diges
 // refuse answers an update that is not accepted; one that was accepted before
 // is answered as it was (Decision 38).
 func (r *hosted) refuse(st *state, from mimi.ProviderDomain, digest [sha256.Size]byte, err error) (*mimi.UpdateRoomResponse, error) {
+	if !r.isCurrent(st) {
+		return nil, store.ErrConflict // another node has changed the room: judge again
+	}
 	var e store.Event
 	seen := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
 		e, err = tx.EventByDigest(st.row.ID, digest)
@@ -192,25 +232,26 @@ func (r *hosted) refuse(st *state, from mimi.ProviderDomain, digest [sha256.Size
 	if seen == nil && e.Source == string(from) {
 		return &mimi.UpdateRoomResponse{ResponseCode: mimi.UpdateSuccess, AcceptedTimestamp: mimi.Millis(e.AcceptedMillis)}, nil
 	}
-	r.h.cfg.Refused(r.uri, from, "update", err)
 	var refusal *room.Refusal
+	resp, ok := mimi.UpdateResponse(err)
 	if errors.As(err, &refusal) {
-		return refusal.Response(), nil
+		resp, ok = refusal.Response(), true
 	}
-	if resp, ok := mimi.UpdateResponse(err); ok {
-		return resp, nil
+	if !ok {
+		return nil, &mimi.MalformedError{Err: err}
 	}
-	return nil, &mimi.MalformedError{Err: err}
+	r.h.cfg.Refused(r.uri, from, "update", resp.ResponseCode.String(), err)
+	return resp, nil
 }
 
 // parent is the present state of the room that this one depends on, if it does
 // and that room is hosted here too.
 func (r *hosted) parent(st *state) (*room.View, error) {
-	base := st.room.View().Base()
-	if base == nil || !base.ParentDependant || base.ParentRoom == "" || base.ParentRoom.Host() != r.h.cfg.Domain || base.ParentRoom == r.uri {
+	uri := r.h.parentOf(st.room.View())
+	if uri == "" {
 		return nil, nil
 	}
-	p := &hosted{h: r.h, uri: base.ParentRoom}
+	p := &hosted{h: r.h, uri: uri}
 	parent, err := p.load()
 	if err != nil {
 		var refused *mimi.RefusedError
@@ -273,9 +314,11 @@ func (r *hosted) commit(st *state, from mimi.ProviderDomain, next *room.Next, co
 			if !slices.Contains(events[i].Audience, string(r.h.cfg.Domain)) {
 				continue
 			}
-			if events[i].Clients, err = follower.Welcomed(tx, events[i].Body, r.uri); err != nil {
+			clients, err := follower.Welcomed(tx, events[i].Body, r.uri)
+			if err != nil {
 				return err
 			}
+			events[i].Clients = clients
 			if err := tx.AddressEvent(st.row.ID, events[i].Seq, events[i].Clients); err != nil {
 				return err
 			}
@@ -292,12 +335,40 @@ func (r *hosted) commit(st *state, from mimi.ProviderDomain, next *room.Next, co
 				return err
 			}
 		}
+		if len(next.Unlisted) > 0 {
+			if err := r.leaveChildren(tx, next.Unlisted); err != nil {
+				return err
+			}
+		}
 		return r.follow(tx, st, next, events, before, after)
 	}}
 	if err := r.append(st, events, c); err != nil {
 		return err
 	}
-	return st.room.Merge(next)
+	if err := st.room.Merge(next); err != nil {
+		return err
+	}
+	if len(next.Unlisted) > 0 {
+		r.h.cfg.WakeRemovals()
+	}
+	return nil
+}
+
+// leaveChildren notes that users who left this room are to leave the rooms that
+// depend on it and are hosted here (room policy §5).
+func (r *hosted) leaveChildren(tx *store.Tx, users []mimi.UserURI) error {
+	children, err := tx.Children(string(r.uri))
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		for _, user := range users {
+			if err := tx.PutRemoval(store.Removal{Room: child, User: string(user), CreatedMillis: r.h.cfg.Now().UnixMilli()}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // follow moves the followers' cursors with the membership (Decision 54): a
@@ -309,7 +380,13 @@ func (r *hosted) follow(tx *store.Tx, st *state, next *room.Next, events []store
 		if d == own || slices.Contains(before, d) {
 			continue
 		}
-		if i := slices.IndexFunc(next.Events, func(e room.Event) bool { return slices.Contains(e.Providers, d) }); i >= 0 {
+		// It begins with the commit if that lists one of its users without a
+		// client, who would not hear of it otherwise.
+		i := slices.IndexFunc(next.Events, func(e room.Event) bool { return slices.Contains(e.Providers, d) })
+		if slices.ContainsFunc(next.Listed, func(u mimi.UserURI) bool { return u.Host() == d && next.Clients(u) == 0 }) {
+			i = 0
+		}
+		if i >= 0 {
 			if err := tx.FollowRoom(st.row.ID, string(d), events[i].Seq); err != nil {
 				return err
 			}
@@ -347,15 +424,16 @@ func (h *Hub) Propose(ctx context.Context, uri mimi.RoomURI, propose func(r *roo
 	if err != nil {
 		return err
 	}
-	return r.run(ctx, func(r *hosted) error {
+	_, err = run(ctx, r, func(r *hosted) (none nothing, err error) {
 		for tries := 0; ; tries++ {
 			err := r.propose(propose)
 			if !errors.Is(err, store.ErrConflict) || tries >= 20 {
-				return err
+				return none, err
 			}
 			r.state = nil
 		}
 	})
+	return err
 }
 
 // RemoveUser proposes to take a user out of a room: its account is gone.
@@ -373,7 +451,7 @@ func (h *Hub) RemoveClient(ctx context.Context, uri mimi.RoomURI, user mimi.User
 }
 
 func (r *hosted) propose(propose func(*room.Hub, mimi.Millis) (*room.Next, error)) error {
-	st, err := r.load()
+	st, err := r.current()
 	if err != nil {
 		return err
 	}

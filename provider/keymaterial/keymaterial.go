@@ -13,6 +13,7 @@ import (
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/provider/consent"
 	"github.com/comity-im/comity/store"
 	"github.com/comity-im/comity/tlspl"
@@ -211,6 +212,9 @@ func (k *Keys) claim(tx *store.Tx, digest [32]byte, target mimi.UserURI, req *mi
 		resp.UserStatus = mimi.KeyMaterialUserDeleted
 		return resp, nil
 	}
+	if err := k.cfg.Consents.AskedFor(tx, target, req.RoomID); err != nil {
+		return nil, err
+	}
 	clients, err := tx.Clients(string(target))
 	if err != nil {
 		return nil, err
@@ -255,19 +259,24 @@ func (k *Keys) claim(tx *store.Tx, digest [32]byte, target mimi.UserURI, req *mi
 // that it has.
 func (k *Keys) claimClient(tx *store.Tx, c store.Client, req *mimi.KeyMaterialRequest, now time.Time) (mimi.ClientKeyMaterial, error) {
 	m := mimi.ClientKeyMaterial{ClientURI: mimi.ClientURI(c.URI)}
-	list, err := tx.KeyPackages(c.URI, now.Add(leastLifetime).Unix(), consider)
+	left, err := tx.CountKeyPackages(c.URI, now.Add(leastLifetime).Unix())
 	if err != nil {
 		return m, err
 	}
-	if len(list) == 0 {
+	if left == 0 {
 		m.ClientStatus = mimi.ClientKeyMaterialExhausted
 		return m, nil
 	}
-	for _, id := range req.AcceptableCiphersuites {
+	for i, id := range req.AcceptableCiphersuites {
+		// GREASE and suites of others are passed over before anything is read.
+		if _, ok := suite.Lookup(id); !ok || slices.Contains(req.AcceptableCiphersuites[:i], id) {
+			continue
+		}
+		list, err := tx.KeyPackagesOf(c.URI, uint16(id), now.Add(leastLifetime).Unix(), consider)
+		if err != nil {
+			return m, err
+		}
 		for _, row := range list {
-			if row.Suite != uint16(id) {
-				continue
-			}
 			kp := new(mls.KeyPackage)
 			if err := tlspl.Unmarshal(row.Body, kp); err != nil {
 				return m, err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -472,7 +473,7 @@ func consents(t *testing.T, s *store.Store) {
 		if err := tx.PutConsent(c); err != nil {
 			return err
 		}
-		if got, err := tx.Consent("a", "b", ""); err != nil || got != c {
+		if got, err := tx.Consent("a", "b", ""); err != nil || !reflect.DeepEqual(got, c) {
 			t.Errorf("Consent = %+v, %v", got, err)
 		}
 		_, err := tx.Consent("a", "b", "room")
