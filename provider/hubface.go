@@ -26,7 +26,9 @@ func (p *Provider) answered(endpoint string, from mimi.ProviderDomain, about str
 	case err == nil && code == "":
 		return nil
 	case err == nil:
-		err = errors.New(code)
+		p.cfg.Metrics.refused(endpoint, from, code)
+		p.cfg.Logger.Info("refused", "endpoint", endpoint, "from", string(from), "about", about, "code", code)
+		return nil
 	case errors.As(err, &refused):
 		code = refused.Refusal.String()
 	case errors.As(err, &malformed):
