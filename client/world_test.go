@@ -1,0 +1,422 @@
+package client_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/comity-im/comity/client"
+	"github.com/comity-im/comity/clientapi"
+	"github.com/comity-im/comity/identity"
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/provider"
+	"github.com/comity-im/comity/store/sqlite"
+)
+
+// world is some providers in this process, which reach each other directly, and
+// the devices of their users.
+type world struct {
+	t         *testing.T
+	ctx       context.Context
+	providers map[mimi.ProviderDomain]*provider.Provider
+}
+
+func (w *world) Peer(d mimi.ProviderDomain) mimi.Hub { return w.providers[d] }
+
+func (w *world) Issuers(_ context.Context, d mimi.ProviderDomain) ([]*x509.Certificate, error) {
+	p := w.providers[d]
+	if p == nil {
+		return nil, fmt.Errorf("there is no %s", d)
+	}
+	doc, err := p.IssuersDocument()
+	if err != nil {
+		return nil, err
+	}
+	return identity.ParseIssuers(doc, d)
+}
+
+// newWorld starts a provider for each domain.
+func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}}
+	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	var wg sync.WaitGroup
+	for _, d := range domains {
+		s, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "provider.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := provider.New(ctx, provider.Config{Domain: d, Store: s, Peers: w, Logger: logger.With("provider", d)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.providers[d] = p
+		t.Cleanup(func() { s.Close() })
+	}
+	for _, p := range w.providers {
+		wg.Go(func() { p.Run(ctx) })
+	}
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	return w
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	defer func() { recover() }() // a line after the test's end is lost
+	w.t.Log(strings.TrimSuffix(string(b), "\n"))
+	return len(b), nil
+}
+
+// device is a device of a user, running.
+type device struct {
+	*client.Client
+	w     *world
+	name  string
+	store client.Store
+	link  *link
+	stop  func()
+
+	mu     sync.Mutex
+	events []client.Event
+	more   chan struct{}
+}
+
+// device registers a user's first device, or logs in with another one, and runs
+// it. name is such as alice@a.example/phone.
+func (w *world) device(name string) *device {
+	w.t.Helper()
+	return w.deviceIn(name, client.NewMemory())
+}
+
+func (w *world) deviceIn(name string, store client.Store) *device {
+	w.t.Helper()
+	user, rest, _ := strings.Cut(name, "@")
+	domain, dev, _ := strings.Cut(rest, "/")
+	svc := w.providers[mimi.ProviderDomain(domain)].Clients()
+	login := clientapi.Login{User: user, Password: "correct horse", Device: dev}
+	s, err := svc.Register(w.ctx, login)
+	var e *clientapi.Error
+	if errors.As(err, &e) && e.Code == clientapi.CodeConflict {
+		s, err = svc.Login(w.ctx, login)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := client.SaveSession(w.ctx, store, client.Session{Session: s}); err != nil {
+		w.t.Fatal(err)
+	}
+	d := &device{w: w, name: name, store: store, more: make(chan struct{})}
+	d.link = &link{svc: svc, dev: clientapi.Device{User: s.User, Client: s.Client}}
+	d.start()
+	return d
+}
+
+func (d *device) start() {
+	d.w.t.Helper()
+	c, err := client.Open(d.w.ctx, client.Config{
+		Store: d.store, Provider: d.link, Notify: d.note,
+		CommitDelay: func() time.Duration { return rand.N(30 * time.Millisecond) },
+		Logger:      slog.New(slog.NewTextHandler(testWriter{d.w.t}, nil)).With("device", d.name),
+	})
+	if err != nil {
+		d.w.t.Fatal(err)
+	}
+	d.Client = c
+	ctx, cancel := context.WithCancel(d.w.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := c.Run(ctx); err != nil && d.w.ctx.Err() == nil {
+			d.w.t.Logf("%s stopped: %v", d.name, err)
+		}
+	}()
+	d.stop = func() {
+		cancel()
+		<-done
+	}
+	d.w.t.Cleanup(d.stop)
+	if err := c.Synced(d.w.ctx); err != nil {
+		d.w.t.Fatal(d.name, err)
+	}
+}
+
+func (d *device) note(e client.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.w.t.Logf("%s: %s", d.name, e.Line())
+	d.events = append(d.events, e)
+	close(d.more)
+	d.more = make(chan struct{})
+}
+
+// wait waits for an event.
+func (d *device) wait(what string, ok func(*client.Event) bool) client.Event {
+	d.w.t.Helper()
+	for {
+		d.mu.Lock()
+		i := slices.IndexFunc(d.events, func(e client.Event) bool { return ok(&e) })
+		more := d.more
+		if i >= 0 {
+			e := d.events[i]
+			d.mu.Unlock()
+			return e
+		}
+		d.mu.Unlock()
+		select {
+		case <-more:
+		case <-time.After(15 * time.Second):
+			d.w.t.Fatalf("%s waits in vain for %s", d.name, what)
+		}
+	}
+}
+
+func (d *device) waitKind(kind client.EventKind) client.Event {
+	d.w.t.Helper()
+	return d.wait(string(kind), func(e *client.Event) bool { return e.Kind == kind })
+}
+
+func (d *device) waitText(text string) client.Event {
+	d.w.t.Helper()
+	return d.wait(fmt.Sprintf("%q", text), func(e *client.Event) bool { return e.Kind == client.EventMessage && e.Message.Text == text })
+}
+
+// waitRoom waits until a room is as it should be.
+func (d *device) waitRoom(uri mimi.RoomURI, what string, ok func(client.Room) bool) client.Room {
+	d.w.t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		r, err := d.Room(d.w.ctx, uri)
+		if err == nil && ok(r) {
+			return r
+		}
+		if time.Now().After(deadline) {
+			d.w.t.Fatalf("%s waits in vain for %s; the room is %+v (%v)", d.name, what, r, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// say sends a message and waits for the hub to accept it.
+func (d *device) say(uri mimi.RoomURI, text string) {
+	d.w.t.Helper()
+	id, err := d.Send(d.w.ctx, uri, text)
+	if err == nil {
+		err = d.Sent(d.w.ctx, uri, id)
+	}
+	if err != nil {
+		d.w.t.Fatalf("%s says %q: %v", d.name, text, err)
+	}
+}
+
+func (d *device) texts(uri mimi.RoomURI) []string {
+	d.w.t.Helper()
+	items, err := d.History(d.w.ctx, uri, client.HistoryOptions{})
+	if err != nil {
+		d.w.t.Fatal(err)
+	}
+	var out []string
+	for _, i := range items {
+		out = append(out, i.Message.Text)
+	}
+	return out
+}
+
+// link is a device's session at a provider in this process. It can be cut, and
+// lose answers.
+type link struct {
+	svc clientapi.Service
+	dev clientapi.Device
+
+	mu     sync.Mutex
+	cut    bool
+	lose   func(operation string) bool // the provider does it, the answer is lost
+	before func(operation string)      // runs before it is done
+	conns  map[*localConnection]bool
+}
+
+var errCut = clientapi.Errorf(clientapi.CodeUnreachable, "the line is cut")
+
+func (l *link) begin(op string) error {
+	l.mu.Lock()
+	cut, before := l.cut, l.before
+	l.mu.Unlock()
+	if cut {
+		return errCut
+	}
+	if before != nil {
+		before(op)
+	}
+	return nil
+}
+
+func call[T any](l *link, op string, f func() (T, error)) (T, error) {
+	var none T
+	if err := l.begin(op); err != nil {
+		return none, err
+	}
+	v, err := f()
+	l.mu.Lock()
+	lose := l.lose
+	l.mu.Unlock()
+	if lose != nil && lose(op) {
+		return none, errCut
+	}
+	return v, err
+}
+
+// setCut cuts the line, with the connections over it, or mends it.
+func (l *link) setCut(cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = cut
+	if cut {
+		for c := range l.conns {
+			c.cancel()
+		}
+	}
+}
+
+func (l *link) Info(ctx context.Context) (clientapi.Info, error) {
+	return call(l, "info", func() (clientapi.Info, error) { return l.svc.Info(ctx) })
+}
+func (l *link) Devices(ctx context.Context) ([]clientapi.DeviceInfo, error) {
+	return l.svc.Devices(ctx, l.dev)
+}
+func (l *link) RemoveDevice(ctx context.Context, c mimi.ClientURI) error {
+	return l.svc.RemoveDevice(ctx, l.dev, c)
+}
+func (l *link) DeleteAccount(ctx context.Context, password string) error {
+	return l.svc.DeleteAccount(ctx, l.dev, password)
+}
+func (l *link) Certify(ctx context.Context, r *identity.CertificateRequest) (*mls.Credential, error) {
+	return l.svc.Certify(ctx, l.dev, r)
+}
+func (l *link) Issuers(ctx context.Context, d mimi.ProviderDomain) (clientapi.Issuers, error) {
+	return call(l, "issuers", func() (clientapi.Issuers, error) { return l.svc.Issuers(ctx, l.dev, d) })
+}
+func (l *link) Stock(ctx context.Context) (clientapi.Stock, error) {
+	return call(l, "stock", func() (clientapi.Stock, error) { return l.svc.Stock(ctx, l.dev) })
+}
+func (l *link) AddKeyPackages(ctx context.Context, list []mls.KeyPackage) (clientapi.Stock, error) {
+	return l.svc.AddKeyPackages(ctx, l.dev, list)
+}
+func (l *link) CreateRoom(ctx context.Context, room mimi.RoomURI, r *clientapi.CreateRoomRequest) (*clientapi.CreateRoomResponse, error) {
+	return call(l, "createRoom", func() (*clientapi.CreateRoomResponse, error) { return l.svc.CreateRoom(ctx, l.dev, room, r) })
+}
+func (l *link) Rooms(ctx context.Context) ([]clientapi.RoomInfo, error) {
+	return call(l, "rooms", func() ([]clientapi.RoomInfo, error) { return l.svc.Rooms(ctx, l.dev) })
+}
+func (l *link) LeaveRoom(ctx context.Context, room mimi.RoomURI) error {
+	return l.svc.LeaveRoom(ctx, l.dev, room)
+}
+func (l *link) KeyMaterial(ctx context.Context, u mimi.UserURI, r *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error) {
+	return call(l, "keyMaterial", func() (*mimi.KeyMaterialResponse, error) { return l.svc.KeyMaterial(ctx, l.dev, u, r) })
+}
+func (l *link) Update(ctx context.Context, room mimi.RoomURI, r *mimi.UpdateRequest) (*mimi.UpdateRoomResponse, error) {
+	return call(l, "update", func() (*mimi.UpdateRoomResponse, error) { return l.svc.Update(ctx, l.dev, room, r) })
+}
+func (l *link) SubmitMessage(ctx context.Context, room mimi.RoomURI, r *mimi.SubmitMessageRequest) (*mimi.SubmitMessageResponse, error) {
+	return call(l, "submitMessage", func() (*mimi.SubmitMessageResponse, error) { return l.svc.SubmitMessage(ctx, l.dev, room, r) })
+}
+func (l *link) GroupInfo(ctx context.Context, room mimi.RoomURI, r *mimi.GroupInfoRequest) (*mimi.GroupInfoResponse, error) {
+	return call(l, "groupInfo", func() (*mimi.GroupInfoResponse, error) { return l.svc.GroupInfo(ctx, l.dev, room, r) })
+}
+func (l *link) ReportAbuse(ctx context.Context, room mimi.RoomURI, r *mimi.AbuseReport) error {
+	return l.svc.ReportAbuse(ctx, l.dev, room, r)
+}
+func (l *link) IdentifierQuery(ctx context.Context, d mimi.ProviderDomain, r *mimi.IdentifierRequest) (*mimi.IdentifierResponse, error) {
+	return l.svc.IdentifierQuery(ctx, l.dev, d, r)
+}
+func (l *link) Consents(ctx context.Context) ([]clientapi.Consent, error) {
+	return l.svc.Consents(ctx, l.dev)
+}
+func (l *link) ChangeConsent(ctx context.Context, c clientapi.ConsentChange) error {
+	return l.svc.ChangeConsent(ctx, l.dev, c)
+}
+func (l *link) Profile(ctx context.Context) ([]clientapi.ProfileField, error) {
+	return l.svc.Profile(ctx, l.dev)
+}
+func (l *link) SetProfileField(ctx context.Context, f clientapi.ProfileField) error {
+	return l.svc.SetProfileField(ctx, l.dev, f)
+}
+func (l *link) DropProfileField(ctx context.Context, source uint8, name string) error {
+	return l.svc.DropProfileField(ctx, l.dev, source, name)
+}
+func (l *link) JoinCodes(ctx context.Context, room mimi.RoomURI) ([]clientapi.JoinCode, error) {
+	return l.svc.JoinCodes(ctx, l.dev, room)
+}
+func (l *link) CreateJoinCode(ctx context.Context, room mimi.RoomURI, c clientapi.JoinCode) (clientapi.JoinCode, error) {
+	return l.svc.CreateJoinCode(ctx, l.dev, room, c)
+}
+func (l *link) RevokeJoinCode(ctx context.Context, room mimi.RoomURI, code string) error {
+	return l.svc.RevokeJoinCode(ctx, l.dev, room, code)
+}
+func (l *link) UploadAsset(ctx context.Context, kind string, size int64, body io.Reader) (clientapi.Asset, error) {
+	return l.svc.UploadAsset(ctx, l.dev, kind, size, body)
+}
+func (l *link) DownloadAsset(ctx context.Context, room mimi.RoomURI, url string, part clientapi.Range) (io.ReadCloser, error) {
+	return l.svc.DownloadAsset(ctx, l.dev, room, url, part)
+}
+
+type localConnection struct {
+	l      *link
+	sub    clientapi.Subscription
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func (l *link) Connect(ctx context.Context) (client.Connection, error) {
+	if err := l.begin("connect"); err != nil {
+		return nil, err
+	}
+	sub, err := l.svc.Subscribe(ctx, l.dev)
+	if err != nil {
+		return nil, err
+	}
+	c := &localConnection{l: l, sub: sub}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conns == nil {
+		l.conns = map[*localConnection]bool{}
+	}
+	l.conns[c] = true
+	return c, nil
+}
+
+func (c *localConnection) Next(context.Context) ([]clientapi.Event, error) {
+	list, err := c.sub.Next(c.ctx)
+	if c.ctx.Err() != nil {
+		return nil, errCut
+	}
+	return list, err
+}
+func (c *localConnection) Ack(ctx context.Context, room mimi.RoomURI, seq int64) error {
+	return c.sub.Ack(ctx, room, seq)
+}
+func (c *localConnection) Submit(ctx context.Context, room mimi.RoomURI, r *mimi.SubmitMessageRequest) (*mimi.SubmitMessageResponse, error) {
+	return c.l.SubmitMessage(ctx, room, r)
+}
+func (c *localConnection) Close() error {
+	c.cancel()
+	c.sub.Close()
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	delete(c.l.conns, c)
+	return nil
+}
