@@ -44,6 +44,8 @@ type Provider interface {
 	RevokeJoinCode(ctx context.Context, room mimi.RoomURI, code string) error
 	UploadAsset(ctx context.Context, mediaType string, size int64, body io.Reader) (clientapi.Asset, error)
 	DownloadAsset(ctx context.Context, room mimi.RoomURI, url string, part clientapi.Range) (io.ReadCloser, error)
+	GatewayKeys(ctx context.Context, hub mimi.ProviderDomain) ([]byte, error)
+	Relay(ctx context.Context, hub mimi.ProviderDomain, encapsulated []byte) ([]byte, error)
 }
 
 // A Connection brings a device its events.

@@ -454,3 +454,10 @@ func (c *Client) commitPending(ctx context.Context, r *roomState) error {
 
 // errNothing says that there is nothing to commit any more.
 var errNothing = errors.New("client: nothing is pending")
+
+// Online reports whether the device is connected to its provider.
+func (c *Client) Online() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn != nil
+}

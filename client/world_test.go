@@ -46,6 +46,14 @@ func (w *world) Issuers(_ context.Context, d mimi.ProviderDomain) ([]*x509.Certi
 	return identity.ParseIssuers(doc, d)
 }
 
+func (w *world) GatewayKeys(context.Context, mimi.ProviderDomain) ([]byte, error) {
+	return nil, errors.New("there is no gateway in this world")
+}
+
+func (w *world) Relay(context.Context, mimi.ProviderDomain, []byte) ([]byte, error) {
+	return nil, errors.New("there is no gateway in this world")
+}
+
 // newWorld starts a provider for each domain.
 func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -371,6 +379,13 @@ func (l *link) UploadAsset(ctx context.Context, kind string, size int64, body io
 }
 func (l *link) DownloadAsset(ctx context.Context, room mimi.RoomURI, url string, part clientapi.Range) (io.ReadCloser, error) {
 	return l.svc.DownloadAsset(ctx, l.dev, room, url, part)
+}
+
+func (l *link) GatewayKeys(ctx context.Context, hub mimi.ProviderDomain) ([]byte, error) {
+	return l.svc.GatewayKeys(ctx, l.dev, hub)
+}
+func (l *link) Relay(ctx context.Context, hub mimi.ProviderDomain, message []byte) ([]byte, error) {
+	return l.svc.Relay(ctx, l.dev, hub, message)
 }
 
 type localConnection struct {

@@ -25,10 +25,7 @@ type Connection struct {
 // Connect opens the events connection. What the client has not acknowledged
 // comes first.
 func (c *Client) Connect(ctx context.Context) (*Connection, error) {
-	conn, resp, err := websocket.Dial(ctx, c.base+"events", &websocket.DialOptions{
-		HTTPClient: c.http,
-		HTTPHeader: http.Header{"Authorization": {"Bearer " + c.token}},
-	})
+	conn, resp, err := websocket.Dial(ctx, c.base+"events", c.dialOptions())
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols && resp.Body != nil {
 			return nil, responseError(resp)

@@ -120,6 +120,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, rt route, arg st
 	}
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
+		token, ok = offered(r)
+	}
+	if !ok {
 		return Errorf(CodeUnauthorized, "no session: log in first")
 	}
 	d, err := h.Service.Authenticate(r.Context(), token)
@@ -127,6 +130,18 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, rt route, arg st
 		return err
 	}
 	return rt.serve(h, w, r, d, arg)
+}
+
+// offered returns the token that a client offers among its WebSocket's subprotocols.
+func offered(r *http.Request) (string, bool) {
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for word := range strings.SplitSeq(line, ",") {
+			if token, ok := strings.CutPrefix(strings.TrimSpace(word), tokenPrefix); ok {
+				return token, true
+			}
+		}
+	}
+	return "", false
 }
 
 // fail answers with an error. What a client can't act on is logged and not

@@ -30,7 +30,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, d Device, _ str
 		return err
 	}
 	defer sub.Close()
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled, Subprotocols: []string{subprotocol}})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,13 @@ type CreateRoomResponse struct {
 // Code describes a CreateRoomResponse.
 func (r *CreateRoomResponse) Code(c *tlspl.Codec) { tlspl.Uint64(c, &r.AcceptedMillis) }
 
+// A client that can't set headers, such as a browser, offers these subprotocols
+// for its events connection: the API's, and its token behind a prefix.
+const (
+	subprotocol = "comity-client-v1"
+	tokenPrefix = "bearer."
+)
+
 // A FrameType says what a Frame carries.
 type FrameType uint8
 
