@@ -12,14 +12,16 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/comity-im/comity/internal/cli"
+	"github.com/comity-im/comity/internal/cli/clientcmd"
 )
 
 type commands struct {
-	Serve   cli.Serve   `cmd:"" help:"Run one provider."`
-	Init    cli.Init    `cmd:"" help:"Write a config file and a test certificate for a first provider."`
-	Admin   cli.Admin   `cmd:"" help:"Ask a running provider how it is."`
-	Inspect cli.Inspect `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
-	Version versionCmd  `cmd:"" help:"Print the version."`
+	Serve   cli.Serve     `cmd:"" help:"Run one provider."`
+	Init    cli.Init      `cmd:"" help:"Write a config file and a test certificate for a first provider."`
+	Admin   cli.Admin     `cmd:"" help:"Ask a running provider how it is."`
+	Client  clientcmd.Cmd `cmd:"" help:"Chat, as a person at one device."`
+	Inspect cli.Inspect   `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
+	Version versionCmd    `cmd:"" help:"Print the version."`
 }
 
 type versionCmd struct{}
@@ -36,6 +38,7 @@ func (versionCmd) Run(out io.Writer) error {
 func main() {
 	var c commands
 	k := kong.Parse(&c, kong.Name("comity"), kong.Description("MIMI: people on different messaging services, in one end-to-end encrypted room."), kong.UsageOnError(),
+		kong.Vars(clientcmd.Vars()),
 		kong.BindTo(context.Background(), (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)))
 	if err := k.Run(&c.Admin); err != nil {
 		fmt.Fprintf(os.Stderr, "comity: %v\n", err)

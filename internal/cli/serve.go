@@ -181,7 +181,7 @@ allow_private = true   # peers on this machine
 	_, err = fmt.Fprintf(out, `wrote %s, with a certificate of a test authority (%s).
 
   comity serve --config %s
-  comity client --dir alice register --provider https://localhost:8444 --ca %s --user alice
+  comity client --dir alice register alice --provider https://localhost:8444 --ca %s
 
 'comity serve --example' prints every setting. For the Internet, put your own certificate's files under [certificate]
 and remove web_ca and allow_private.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -74,9 +75,25 @@ func presets() string {
 	return strings.Join(names, ",")
 }
 
-// Vars are the variables of kong that this package's help uses.
-func Vars(device string) map[string]string {
-	return map[string]string{"presets": presets(), "device": device}
+// Vars are the variables of kong that this package's flags use.
+func Vars() map[string]string { return map[string]string{"presets": presets(), "device": deviceName()} }
+
+// deviceName is this machine's name, as far as a device can be called so.
+func deviceName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "device"
+	}
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(strings.SplitN(host, ".", 2)[0]))
+	if name == "" {
+		return "device"
+	}
+	return name[:min(len(name), 32)]
 }
 
 // Rooms is comity client rooms.
