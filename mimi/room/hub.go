@@ -63,6 +63,9 @@ func NewHub(cfg HubConfig, room mimi.RoomURI, creator mimi.UserURI, info *mls.Gr
 	if err := view.Check(cfg.Verifier, room); err != nil {
 		return nil, nil, err
 	}
+	if err := cfg.reads(view); err != nil {
+		return nil, nil, err
+	}
 	if h.rules.room, err = newSnapshot(cfg.Verifier, view, public.Tree()); err != nil {
 		return nil, nil, err
 	}
@@ -80,6 +83,22 @@ func NewHub(cfg HubConfig, room mimi.RoomURI, creator mimi.UserURI, info *mls.Gr
 	n.Accepted, n.accepted, n.first = now, now, true
 	n.public = public.Clone()
 	return h, n, nil
+}
+
+// reads checks that the hub can read the handshake messages of a room: as the one external receiver, where they may be
+// SemiPrivateMessages.
+func (c *HubConfig) reads(v *View) error {
+	receivers, err := v.context.Extensions.ExternalReceivers()
+	if err != nil {
+		return &StateError{Err: err}
+	}
+	if len(receivers) == 0 && !v.takesFormat(mls.WireFormatSemiPrivateMessage) {
+		return nil
+	}
+	if c.Receiver == nil || len(receivers) != 1 || !bytes.Equal(receivers[0].PublicKey, c.Receiver.PublicKey) {
+		return &StateError{Err: fmt.Errorf("SemiPrivateMessages of the room are not for the key of this hub")}
+	}
+	return nil
 }
 
 // checkGroupInfo: a GroupInfo at the hub has external_pub and no ratchet_tree. Decisions 27, 28

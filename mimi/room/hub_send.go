@@ -198,43 +198,12 @@ func (h *Hub) ProposeRemoveClient(now mimi.Millis, rand io.Reader, user mimi.Use
 			continue
 		}
 		who, err := h.cfg.Verifier.Identify(&node.Credential)
-		if err != nil || who.Client != client || h.removing(leaf) {
+		if err != nil || who.Client != client || h.plan != nil && h.plan.removesLeaf(leaf) {
 			continue
 		}
 		return h.Propose(now, rand, mls.Proposal{Type: mls.ProposalRemove, Remove: &mls.Remove{Removed: leaf}})
 	}
 	return nil, nil
-}
-
-// removing reports whether a pending proposal removes a leaf.
-func (h *Hub) removing(leaf mls.LeafIndex) bool {
-	for _, p := range h.public.Pending() {
-		if p.Type == mls.ProposalRemove && p.Remove.Removed == leaf || p.Type == mls.ProposalSelfRemove && p.Sender.LeafIndex == leaf {
-			return true
-		}
-	}
-	return false
-}
-
-// ProposeRemoveClients proposes to take single clients out, which are lost, while their users stay participants. Clients
-// that are not in the group, or about to go, are passed over; without any the Next is nil.
-func (h *Hub) ProposeRemoveClients(now mimi.Millis, rand io.Reader, clients ...mimi.ClientURI) (*Next, error) {
-	lost := make(map[mimi.ClientURI]bool, len(clients))
-	for _, c := range clients {
-		lost[c] = true
-	}
-	var removes []mls.LeafIndex
-	for i, leaf := range h.public.Tree().Leaves() {
-		who, err := h.cfg.Verifier.Identify(&leaf.Credential)
-		if err == nil && lost[who.Client] && (h.plan == nil || !h.plan.removesLeaf(i)) {
-			removes = append(removes, i)
-		}
-	}
-	proposals, err := listAndRemoves(&mimi.ParticipantListUpdate{}, removes)
-	if err != nil || len(proposals) == 0 {
-		return nil, err
-	}
-	return h.Propose(now, rand, proposals...)
 }
 
 // ProposeBan proposes to ban users who are on the participant list.

@@ -186,6 +186,57 @@ func groupRecords(t testing.TB, r *Room) func(func([]byte, []byte) bool) {
 	}
 }
 
+// Constraints are looked at after the whole Commit: the only moderator hands over in one.
+func TestHandOver(t *testing.T) {
+	w, a, _, _, _ := moderatedWorld(t)
+	change := func(user mimi.UserURI, role string) mimi.UserindexRolePair {
+		i, _ := a.room.View().IndexOf(user.Identifier())
+		return mimi.UserindexRolePair{UserIndex: i, RoleIndex: w.role(role)}
+	}
+	p, err := appData(mimi.ComponentParticipantList, &mimi.ParticipantListUpdate{ChangedRoleParticipants: []mimi.UserindexRolePair{change(dave, "speaker")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.commit(a.room.Commit(rand.Reader, 0, p))
+	w.refused("minimum_participants_constraint", nil, err)
+	p, err = appData(mimi.ComponentParticipantList, &mimi.ParticipantListUpdate{ChangedRoleParticipants: []mimi.UserindexRolePair{
+		change(dave, "speaker"), change(cathy, "moderator")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(a.commit(a.room.Commit(rand.Reader, 0, p)))
+}
+
+// A new client proposes itself; whoever is in commits it (room policy §8.1.1: via an external commit or external proposal).
+func TestClientProposesItself(t *testing.T) {
+	w, a, _, _, _ := moderatedWorld(t)
+	propose := func(d *device) (*Next, error) {
+		k := d.keyPackage()
+		m, err := mls.SignExternalProposal(rand.Reader, d.key.Signer, w.hub.View().Context(), mls.Sender{Type: mls.SenderNewMemberProposal},
+			mls.Proposal{Type: mls.ProposalAdd, Add: &mls.Add{KeyPackage: k}}, []byte{0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		message, err := mimi.NewMessage(*m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.update(d.user.Host(), &mimi.HandshakeBundle{ProposalOrCommit: message})
+	}
+	_, err := propose(w.device(bob, "b2"))
+	w.refused(`role "guest" lacks canAddOwnClient`, nil, err)
+	_, err = propose(w.device("mimi://c.example/u/zoe", "z1"))
+	w.refused("not on the participant list", nil, err)
+	c2 := w.device(cathy, "c2")
+	if _, err := propose(c2); err != nil {
+		t.Fatal(err)
+	}
+	w.must(a.commit(a.room.Commit(rand.Reader, 0)))
+	if c2.room == nil || w.hub.Clients(cathy) != 2 {
+		t.Error("the new client is not in")
+	}
+}
+
 func TestBanKickAndReturn(t *testing.T) {
 	w, a, b, c, d := moderatedWorld(t)
 	n := w.must(d.commit(d.room.Ban(rand.Reader, bob)))
@@ -411,6 +462,14 @@ func TestSemiPrivateRoom(t *testing.T) {
 	_, err = c.commit(c.room.Ban(rand.Reader, alice))
 	w.refused("lacks canBan", nil, err)
 
+	info, tree, err := c.room.First(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := NewHub(HubConfig{Verifier: w.verifier, Signer: w.hubCfg.Signer}, testRoom, cathy, info, tree.RatchetTree, 1); err == nil {
+		t.Error("a hub takes up a room that it can't read")
+	}
+
 	// who sends a PublicMessage there is refused by the hub and by the others
 	staged, err := groupWith(t, c.room, &lenient{c.room.rules}).Stage(rand.Reader, mls.CommitOptions{AuthenticatedData: []byte{0}})
 	if err != nil {
@@ -589,12 +648,15 @@ func TestParentDependent(t *testing.T) {
 // The hub's own authority is that of its role and no more. Decision 97
 func TestHubAuthority(t *testing.T) {
 	w, a, _, c, _ := moderatedWorld(t)
-	lost, err := w.hub.ProposeRemoveClients(w.now, rand.Reader, c.client, "mimi://c.example/d/cathy/nowhere")
+	lost, err := w.hub.ProposeRemoveClient(w.now, rand.Reader, cathy, c.client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.save(lost)
 	w.deliver(lost)
+	if again, err := w.hub.ProposeRemoveClient(w.now, rand.Reader, cathy, c.client); again != nil || err != nil {
+		t.Errorf("proposed twice: %v", err)
+	}
 	// it waits across an external commit
 	w.must(w.device(dave, "d2").join(JoinParams{}))
 	if len(w.hub.Pending()) != 1 {
