@@ -286,6 +286,7 @@ func (p *Provider) Run(ctx context.Context) {
 	wg.Go(func() { p.delivery.Run(ctx) })
 	wg.Go(func() { p.trimLoop(ctx) })
 	wg.Go(func() { p.removalLoop(ctx) })
+	wg.Go(func() { p.nodesLoop(ctx) })
 	wg.Wait()
 	p.hub.Wait()
 }
@@ -298,6 +299,9 @@ func (p *Provider) trimLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			if !p.leads(ctx, "trim", trimLease) {
+				continue
+			}
 			if err := p.Trim(ctx); err != nil && ctx.Err() == nil {
 				p.cfg.Logger.Error("can't remove what is not needed any more", "error", err)
 			}

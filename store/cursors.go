@@ -58,6 +58,13 @@ func (tx *Tx) FollowerDomains() ([]string, error) {
 	return collect(tx, func(r scanner, s *string) error { return r.Scan(s) }, "SELECT DISTINCT domain FROM followers ORDER BY domain")
 }
 
+// FollowersBehind returns the providers with a cursor into a room that is behind
+// its log.
+func (tx *Tx) FollowersBehind(id int64) ([]string, error) {
+	return collect(tx, func(r scanner, s *string) error { return r.Scan(s) }, `SELECT DISTINCT f.domain FROM followers f JOIN rooms r ON r.room_id = f.room_id
+		WHERE f.room_id = ? AND f.acked_seq < CASE WHEN f.until_seq > 0 THEN f.until_seq ELSE r.last_seq END ORDER BY f.domain`, id)
+}
+
 // Ack moves a provider's cursor; one that has read all it may is removed.
 func (tx *Tx) Ack(f Follower) error {
 	if f.UntilSeq > 0 && f.AckedSeq >= f.UntilSeq {

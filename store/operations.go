@@ -108,11 +108,24 @@ func (tx *Tx) PutPeer(p Peer) error {
 	return err
 }
 
+// Clock is the time by which the nodes that share a database agree who holds a
+// duty, in milliseconds: the database's own where there may be several, else
+// nowMillis.
+func (tx *Tx) Clock(nowMillis int64) (int64, error) {
+	if tx.s.d.ClockQuery == "" {
+		return nowMillis, nil
+	}
+	err := tx.row(tx.s.d.ClockQuery).Scan(&nowMillis)
+	return nowMillis, err
+}
+
 // Lease gives a named duty to a node until untilMillis, if nobody else holds it
-// at nowMillis; ok says whether the node holds it now.
+// at nowMillis; ok says whether the node holds it now. Both are by Clock. A lease
+// that ends later than any that is given now is of a clock that was put back, and
+// does not count.
 func (tx *Tx) Lease(name, node string, nowMillis, untilMillis int64) (ok bool, err error) {
-	n, err := tx.exec("INSERT INTO leases (name, node, expires_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET node = excluded.node, expires_ms = excluded.expires_ms WHERE leases.node = excluded.node OR leases.expires_ms <= ?",
-		name, node, untilMillis, nowMillis)
+	n, err := tx.exec("INSERT INTO leases (name, node, expires_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET node = excluded.node, expires_ms = excluded.expires_ms WHERE leases.node = excluded.node OR leases.expires_ms <= ? OR leases.expires_ms > ?",
+		name, node, untilMillis, nowMillis, untilMillis+(untilMillis-nowMillis))
 	return n > 0, err
 }
 

@@ -48,8 +48,10 @@ type Dialect struct {
 	Rebind func(query string) string
 	// ForUpdate is appended to a SELECT that locks what it reads.
 	ForUpdate string
-	// Begin is how one write transaction starts; nil means the default.
+	// TxOptions is how a write transaction starts; nil means the default.
 	TxOptions *sql.TxOptions
+	// ViewIsolation makes all statements of a reading transaction see one state.
+	ViewIsolation sql.IsolationLevel
 	// Retry says whether a failed transaction may succeed when repeated.
 	Retry func(error) bool
 	// Duplicate says whether err is a violated uniqueness.
@@ -59,6 +61,11 @@ type Dialect struct {
 	SingleWriter bool
 	// SizeQuery selects the database's size in bytes.
 	SizeQuery string
+	// ClockQuery selects the database's time in milliseconds; empty: the one
+	// process that writes goes by its own.
+	ClockQuery string
+	// Bus carries hints between the nodes; nil: there is one node only.
+	Bus Bus
 }
 
 // A Store is an open database. It is safe for concurrent use.
@@ -67,6 +74,9 @@ type Store struct {
 	read    *sql.DB
 	write   *sql.DB
 	queries sync.Map // query text → rebound text
+
+	hints      *hints // nil: there is one node only
+	publishing sync.WaitGroup
 
 	updates chan *update // SingleWriter only
 	closing chan struct{}
@@ -81,6 +91,11 @@ func Open(ctx context.Context, d *Dialect, read, write *sql.DB) (*Store, error) 
 		return nil, err
 	}
 	s := &Store{d: d, read: read, write: write, closing: make(chan struct{}), done: make(chan struct{})}
+	if d.Bus != nil {
+		s.hints = newHints(d.Bus)
+		s.publishing.Add(1)
+		go s.publish()
+	}
 	if !d.SingleWriter {
 		close(s.done)
 		return s, nil
@@ -138,6 +153,10 @@ func migrate(ctx context.Context, d *Dialect, db *sql.DB) error {
 func (s *Store) Close() error {
 	s.once.Do(func() { close(s.closing) })
 	<-s.done
+	s.publishing.Wait()
+	if s.hints != nil {
+		s.hints.bus.Close()
+	}
 	err := s.read.Close()
 	if s.write != s.read {
 		err = errors.Join(err, s.write.Close())
@@ -164,7 +183,7 @@ func (s *Store) Size(ctx context.Context) (n int64, err error) {
 
 // View runs f on one consistent state of the database.
 func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
-	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.d.ViewIsolation})
 	if err != nil {
 		return s.fail(err)
 	}

@@ -12,9 +12,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comity-im/comity/mimi"
@@ -34,8 +36,12 @@ const (
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 60 * time.Second
 	// leaseTime is for how long a node may deliver to a follower without saying
-	// that it is still there.
-	leaseTime = 10 * time.Second
+	// that it is still there. It says so twice in that time.
+	leaseTime = 6 * time.Second
+	// leaseAgain is after how long a node that was not given a lease asks again.
+	leaseAgain = leaseTime / 4
+	// contactHints is how often the other nodes are told of a follower's contact.
+	contactHints = 5 * time.Second
 	// scanEvery is how often the database is asked for work that nobody told us
 	// of: after a start, or from other nodes.
 	scanEvery = 2 * time.Second
@@ -147,19 +153,56 @@ func (d *Deliverer) Wake(follower mimi.ProviderDomain, room int64) {
 	p.signal()
 }
 
+// Appended says that another node appended to a room's log.
+func (d *Deliverer) Appended(ctx context.Context, room int64) error {
+	d.mu.Lock()
+	leads := slices.ContainsFunc(slices.Collect(maps.Values(d.peers)), func(p *peer) bool { return p.leads.Load() })
+	d.mu.Unlock()
+	if !leads {
+		return nil // who leads hears it too
+	}
+	var domains []string
+	err := d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		domains, err = tx.FollowersBehind(room)
+		return err
+	})
+	for _, domain := range domains {
+		d.Wake(mimi.ProviderDomain(domain), room)
+	}
+	return err
+}
+
 // Contact says that a follower was heard of: what waits for it is tried at
-// once.
+// once, by whichever node leads its delivery.
 func (d *Deliverer) Contact(follower mimi.ProviderDomain) {
+	if p := d.heard(follower); p != nil && d.cfg.Store.Shared() {
+		p.mu.Lock()
+		now := time.Now()
+		tell := now.Sub(p.told) > contactHints
+		if tell {
+			p.told = now
+		}
+		p.mu.Unlock()
+		if tell {
+			d.cfg.Store.Tell(store.Hint{Peer: string(follower)})
+		}
+	}
+}
+
+// Heard says that a follower was heard of at another node.
+func (d *Deliverer) Heard(follower mimi.ProviderDomain) { d.heard(follower) }
+
+func (d *Deliverer) heard(follower mimi.ProviderDomain) *peer {
 	d.mu.Lock()
 	p := d.peers[follower]
 	d.mu.Unlock()
-	if p == nil {
-		return
+	if p != nil {
+		select {
+		case p.contact <- struct{}{}:
+		default:
+		}
 	}
-	select {
-	case p.contact <- struct{}{}:
-	default:
-	}
+	return p
 }
 
 // Pause stops delivery to a follower, or starts it again. What waits is kept.
@@ -220,6 +263,8 @@ type peer struct {
 	failure  string
 	retryAt  time.Time
 	paused   bool
+	told     time.Time   // when other nodes were told of a contact
+	leads    atomic.Bool // this node has the lease
 }
 
 // A task is a room that may have something for the follower.
@@ -248,14 +293,9 @@ func (p *peer) want(room int64) {
 
 func (p *peer) run(ctx context.Context) {
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	leased := time.Time{}
-	lease := "deliver/" + string(p.domain)
-	defer func() {
-		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		p.d.cfg.Store.Update(release, func(tx *store.Tx) error { return tx.Release(lease, p.d.cfg.Node) })
-	}()
+	l := &lease{d: p.d, name: "deliver/" + string(p.domain)}
+	defer l.release(ctx)
+	defer wg.Wait() // what is under way is still ours
 	timer := time.NewTimer(leaseTime)
 	defer timer.Stop()
 	for {
@@ -269,19 +309,13 @@ func (p *peer) run(ctx context.Context) {
 		idle := len(p.queue) == 0 && !p.scan && p.active == 0 || p.paused
 		p.mu.Unlock()
 		if !held && !idle {
-			if now.After(leased.Add(leaseTime / 2)) {
-				ok, err := p.lease(ctx, lease)
-				if err != nil && ctx.Err() == nil {
-					p.d.cfg.Logger.Error("can't lease a delivery", "follower", string(p.domain), "error", err)
-				}
-				if ok {
-					leased = now
-				} else {
-					leased = time.Time{}
-				}
-			}
-			if !leased.IsZero() {
+			leads := l.hold(ctx)
+			p.leads.Store(leads)
+			if leads {
 				p.dispatch(ctx, &wg)
+			} else {
+				p.passOn()
+				wait = leaseAgain
 			}
 		}
 		timer.Reset(wait)
@@ -299,13 +333,67 @@ func (p *peer) run(ctx context.Context) {
 	}
 }
 
-func (p *peer) lease(ctx context.Context, name string) (ok bool, err error) {
-	err = p.d.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		now := p.d.cfg.Now()
-		ok, err = tx.Lease(name, p.d.cfg.Node, now.UnixMilli(), now.Add(leaseTime).UnixMilli())
+// passOn forgets the rooms that wait: another node delivers them. When it ends,
+// this one asks the database.
+func (p *peer) passOn() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, room := range p.queue {
+		delete(p.rooms, room)
+	}
+	p.queue, p.scan = nil, true
+}
+
+// A lease is the right to deliver to one follower, which one node has at a time.
+// Its times are of the machine's steady clock; in the database it is kept by the
+// database's. Only the goroutine of the peer uses it.
+type lease struct {
+	d      *Deliverer
+	name   string
+	had    bool
+	asked  time.Time // when it was last asked for
+	notYet bool      // it was refused then
+}
+
+// hold makes sure that the node has the lease, and asks for it if need be.
+func (l *lease) hold(ctx context.Context) bool {
+	now := time.Now()
+	since := now.Sub(l.asked)
+	switch {
+	case l.had && since < leaseTime/2:
+		return true
+	case l.notYet && since < leaseAgain:
+		return false
+	}
+	ok := false
+	err := l.d.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		clock, err := tx.Clock(l.d.cfg.Now().UnixMilli())
+		if err != nil {
+			return err
+		}
+		ok, err = tx.Lease(l.name, l.d.cfg.Node, clock, clock+leaseTime.Milliseconds())
 		return err
 	})
-	return ok && err == nil, err
+	if err != nil {
+		if ctx.Err() == nil {
+			l.d.cfg.Logger.Error("can't lease a delivery", "lease", l.name, "error", err)
+		}
+		ok = l.had && since < leaseTime
+		if ok {
+			return true
+		}
+	}
+	l.asked, l.had, l.notYet = now, ok, !ok
+	return ok
+}
+
+func (l *lease) release(ctx context.Context) {
+	if !l.had {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	l.d.cfg.Store.Update(ctx, func(tx *store.Tx) error { return tx.Release(l.name, l.d.cfg.Node) })
 }
 
 // dispatch starts as many rooms as may run.

@@ -36,11 +36,12 @@ type Follower struct {
 	cfg    Config
 	notify *notifier
 	acks   *acks
+	prints map[string]store.Footprint // of connected clients, when Look last looked; it alone uses it
 }
 
 // New returns a Follower; Run must run for cursors to be written.
 func New(cfg Config) *Follower {
-	return &Follower{cfg: cfg, notify: newNotifier(), acks: &acks{moved: map[ackKey]int64{}}}
+	return &Follower{cfg: cfg, notify: newNotifier(), acks: &acks{moved: map[ackKey]int64{}}, prints: map[string]store.Footprint{}}
 }
 
 // Run writes clients' cursors until ctx ends, and then a last time.
@@ -202,16 +203,20 @@ func (f *Follower) listed(fanout []byte) (users []mimi.UserURI) {
 	return users
 }
 
-// Delivered tells connected clients what was delivered; call it when the
-// transaction is on disk.
+// Delivered tells connected clients, and the other nodes, what was delivered;
+// call it when the transaction is on disk.
 func (f *Follower) Delivered(d *Delivery) {
 	if d == nil {
 		return
 	}
+	hints := make([]store.Hint, 0, 1+len(d.clients))
+	hints = append(hints, store.Hint{Room: d.room})
 	for _, c := range d.clients {
 		f.notify.changed(c)
+		hints = append(hints, store.Hint{Client: c})
 	}
 	f.notify.published(d.room, d.events)
+	f.cfg.Store.Tell(hints...)
 }
 
 // Joining starts a local client's reading of a room at the events that come
@@ -235,11 +240,11 @@ func (f *Follower) Joined(tx *store.Tx, user mimi.UserURI, uri mimi.RoomURI) err
 	return tx.Uninvite(string(user), string(uri))
 }
 
-// Changed tells a client's connections that its rooms changed.
-func (f *Follower) Changed(client mimi.ClientURI) { f.notify.changed(string(client)) }
-
-// Stale tells the clients of a room that another node appended to its log.
-func (f *Follower) Stale(room int64) { f.notify.stale(room) }
+// Changed tells a client's connections, at all nodes, that its rooms changed.
+func (f *Follower) Changed(client mimi.ClientURI) {
+	f.notify.changed(string(client))
+	f.cfg.Store.Tell(store.Hint{Client: string(client)})
+}
 
 // FollowedRoom returns the entry of a room that is hosted elsewhere and creates
 // it if need be.

@@ -16,10 +16,13 @@ type notifier struct {
 	mu      sync.Mutex
 	rooms   map[int64]map[*Subscription]struct{}
 	clients map[string]map[*Subscription]struct{}
+	// seen is the newest event of a room that all its connected clients were
+	// told of, where other nodes may append too.
+	seen map[int64]int64
 }
 
 func newNotifier() *notifier {
-	return &notifier{rooms: map[int64]map[*Subscription]struct{}{}, clients: map[string]map[*Subscription]struct{}{}}
+	return &notifier{rooms: map[int64]map[*Subscription]struct{}{}, clients: map[string]map[*Subscription]struct{}{}, seen: map[int64]int64{}}
 }
 
 func add[K comparable](m map[K]map[*Subscription]struct{}, k K, s *Subscription) {
@@ -40,15 +43,23 @@ func remove[K comparable](m map[K]map[*Subscription]struct{}, k K, s *Subscripti
 func (n *notifier) published(room int64, events []store.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if len(n.rooms[room]) == 0 {
+		return
+	}
+	if last := events[len(events)-1].Seq; n.seen[room] < last {
+		n.seen[room] = last
+	}
 	for s := range n.rooms[room] {
 		s.offer(room, events)
 	}
 }
 
-// stale tells connected clients in a room that there is something to read.
-func (n *notifier) stale(room int64) {
+// stale tells connected clients in a room that there is something to read, up
+// to a position.
+func (n *notifier) stale(room, last int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.seen[room] = max(n.seen[room], last)
 	for s := range n.rooms[room] {
 		s.offer(room, nil)
 	}

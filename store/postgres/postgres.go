@@ -5,6 +5,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
@@ -28,6 +29,8 @@ var dialect = store.Dialect{
 	),
 	Rebind:    rebind,
 	ForUpdate: " FOR UPDATE",
+	// The default shows each statement a state of its own.
+	ViewIsolation: sql.LevelRepeatableRead,
 	Retry: func(err error) bool {
 		var e *pgconn.PgError
 		// serialization_failure, deadlock_detected, and what a server that is
@@ -38,7 +41,8 @@ var dialect = store.Dialect{
 		var e *pgconn.PgError
 		return errors.As(err, &e) && e.Code == "23505"
 	},
-	SizeQuery: "SELECT pg_database_size(current_database())",
+	SizeQuery:  "SELECT pg_database_size(current_database())",
+	ClockQuery: "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000 AS BIGINT)",
 }
 
 // Open connects to the database at url (postgres://user:password@host/name)
@@ -58,7 +62,9 @@ func Open(ctx context.Context, url string, maxConns int) (*store.Store, error) {
 		db.Close()
 		return nil, fmt.Errorf("postgres: can't reach the database %q at %s:%d (is it running, and may this user connect?): %w", cfg.Database, cfg.Host, cfg.Port, err)
 	}
-	s, err := store.Open(ctx, &dialect, db, db)
+	d := dialect
+	d.Bus = &bus{cfg: cfg}
+	s, err := store.Open(ctx, &d, db, db)
 	if err != nil {
 		db.Close()
 		return nil, err

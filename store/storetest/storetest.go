@@ -615,6 +615,11 @@ func leases(t *testing.T, s *store.Store) {
 	take("n2", 18, true)
 	update(t, s, func(tx *store.Tx) error { return errors.Join(tx.Release("x", "n1"), tx.Release("x", "n2")) })
 	take("n1", 19, true)
+	// n1 dies, and the clock was an hour ahead when it last said that it is there:
+	// the lease doesn't last that hour.
+	take("n1", 3_600_000, true)
+	take("n2", 30, true)
+	take("n1", 35, false)
 }
 
 func undo(t *testing.T, s *store.Store) {
