@@ -21,6 +21,7 @@ type Measurement struct {
 	Op       string `json:"op"`
 	Members  int    `json:"members"`
 	Rounds   int    `json:"rounds"`
+	CPUNS    int64  `json:"cpu_ns"` // mean, on all cores
 	MinNS    int64  `json:"min_ns"`
 	MedianNS int64  `json:"median_ns"`
 }
@@ -39,6 +40,7 @@ const (
 
 type row struct {
 	samples []time.Duration
+	cpu     time.Duration // of all samples, on all cores
 	started time.Time
 }
 
@@ -50,9 +52,10 @@ func (r *row) more() bool {
 }
 
 func (r *row) time(f func() error) error {
-	start := time.Now()
+	used, start := cpuTime(), time.Now()
 	err := f()
 	r.samples = append(r.samples, time.Since(start))
+	r.cpu += cpuTime() - used
 	return err
 }
 
@@ -67,7 +70,8 @@ func Measure(p Peer, suite uint16, members int, emit func(Measurement)) error {
 		slices.Sort(r.samples)
 		emit(Measurement{
 			Peer: c.Name, Version: c.Version, Crypto: c.Crypto, Suite: suite, Op: op, Members: members,
-			Rounds: len(r.samples), MinNS: r.samples[0].Nanoseconds(), MedianNS: r.samples[len(r.samples)/2].Nanoseconds(),
+			Rounds: len(r.samples), CPUNS: r.cpu.Nanoseconds() / int64(len(r.samples)),
+			MinNS: r.samples[0].Nanoseconds(), MedianNS: r.samples[len(r.samples)/2].Nanoseconds(),
 		})
 	}
 	name := func(i int) string { return fmt.Sprintf("member-%d", i) }
@@ -264,9 +268,20 @@ func MeasureForeign(log io.Writer, f Foreign, suite uint16, sizes []int, emit fu
 	return lines.Err()
 }
 
-// WriteTable prints one line for each operation and size: each peer's median in milliseconds (or,
-// for a machine with other work, its minimum), and behind it how often the first peer's fits in.
-func WriteTable(out io.Writer, all []Measurement, minimum bool) error {
+// A Figure picks what to compare of a row.
+type Figure func(Measurement) int64
+
+// Figures are the choices: the median and the minimum of the time that went by, and the mean of the
+// processor time on all cores, which other work on the machine disturbs least.
+var Figures = map[string]Figure{
+	"median": func(m Measurement) int64 { return m.MedianNS },
+	"min":    func(m Measurement) int64 { return m.MinNS },
+	"cpu":    func(m Measurement) int64 { return m.CPUNS },
+}
+
+// WriteTable prints one line for each operation and size: a figure of each peer in
+// milliseconds, and behind it how often the first peer's fits in.
+func WriteTable(out io.Writer, all []Measurement, figure Figure) error {
 	var peers []string
 	var sizes []int
 	value := map[string]int64{}
@@ -278,10 +293,7 @@ func WriteTable(out io.Writer, all []Measurement, minimum bool) error {
 		if !slices.Contains(sizes, m.Members) {
 			sizes = append(sizes, m.Members)
 		}
-		value[key(m.Peer, m.Op, m.Members)] = m.MedianNS
-		if minimum {
-			value[key(m.Peer, m.Op, m.Members)] = m.MinNS
-		}
+		value[key(m.Peer, m.Op, m.Members)] = figure(m)
 	}
 	slices.SortFunc(sizes, cmp.Compare[int])
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)

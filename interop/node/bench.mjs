@@ -7,6 +7,7 @@ const budgetMillis = 1500
 
 class Row {
   samples = []
+  cpu = 0
   started = performance.now()
 
   more() {
@@ -15,9 +16,12 @@ class Row {
   }
 
   async time(f) {
+    const used = process.cpuUsage()
     const start = process.hrtime.bigint()
     const out = await f()
     this.samples.push(Number(process.hrtime.bigint() - start))
+    const { user, system } = process.cpuUsage(used)
+    this.cpu += 1000 * (user + system)
     return out
   }
 
@@ -26,7 +30,8 @@ class Row {
     const { name, version, crypto } = peer.capabilities()
     const rounds = this.samples.length
     const row = { peer: name, version, crypto, suite, op, members, rounds }
-    console.log(JSON.stringify({ ...row, min_ns: this.samples[0], median_ns: this.samples[rounds >> 1] }))
+    const cpu_ns = Math.round(this.cpu / rounds)
+    console.log(JSON.stringify({ ...row, cpu_ns, min_ns: this.samples[0], median_ns: this.samples[rounds >> 1] }))
   }
 }
 

@@ -23,14 +23,18 @@ func main() {
 	slow := flag.Int("slow", 500, "largest group size for ts-mls, which needs half an hour for 1000")
 	out := flag.String("json", "", "file for the rows, one JSON object a line")
 	only := flag.String("peers", "comity,mls-rs,openmls,ts-mls", "peers")
-	minimum := flag.Bool("min", false, "compare minima, not medians: for a machine with other work")
+	figure := flag.String("figure", "median", "what to compare: median or min of the time, or cpu, the processor time")
 	flag.Parse()
-	if err := run(uint16(*suite), *sizes, *slow, *only, *out, *minimum); err != nil {
+	if err := run(uint16(*suite), *sizes, *slow, *only, *out, *figure); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(suite uint16, sizeList string, slow int, only, out string, minimum bool) error {
+func run(suite uint16, sizeList string, slow int, only, out string, figureName string) error {
+	figure, ok := interop.Figures[figureName]
+	if !ok {
+		return fmt.Errorf("no figure %q", figureName)
+	}
 	var sizes []int
 	for _, text := range strings.Split(sizeList, ",") {
 		n, err := strconv.Atoi(text)
@@ -90,5 +94,5 @@ func run(suite uint16, sizeList string, slow int, only, out string, minimum bool
 			return err
 		}
 	}
-	return interop.WriteTable(os.Stdout, all, minimum)
+	return interop.WriteTable(os.Stdout, all, figure)
 }

@@ -12,8 +12,21 @@ pub const SIZES: &[usize] = &[2, 10, 100, 500, 1000];
 /// Time for one row: at least three rounds, then until this much time went by, at most 100 rounds.
 const BUDGET: Duration = Duration::from_millis(1500);
 
+/// What this process has used so far, on all cores.
+fn cpu_time() -> Duration {
+    let mut t = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call only writes to `t`.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut t) };
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
 struct Row {
     samples: Vec<Duration>,
+    /// Of all samples, on all cores.
+    cpu: Duration,
     started: Instant,
 }
 
@@ -21,6 +34,7 @@ impl Row {
     fn new() -> Self {
         Row {
             samples: Vec::new(),
+            cpu: Duration::ZERO,
             started: Instant::now(),
         }
     }
@@ -31,9 +45,11 @@ impl Row {
     }
 
     fn time<T>(&mut self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let used = cpu_time();
         let start = Instant::now();
         let out = f()?;
         self.samples.push(start.elapsed());
+        self.cpu += cpu_time() - used;
         Ok(out)
     }
 
@@ -45,6 +61,7 @@ impl Row {
             json!({
                 "peer": c.name, "version": c.version, "crypto": c.crypto, "suite": suite, "op": op,
                 "members": members, "rounds": self.samples.len(),
+                "cpu_ns": (self.cpu / self.samples.len() as u32).as_nanos() as u64,
                 "min_ns": self.samples[0].as_nanos() as u64,
                 "median_ns": self.samples[self.samples.len() / 2].as_nanos() as u64,
             })
