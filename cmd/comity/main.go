@@ -16,6 +16,7 @@ import (
 )
 
 type commands struct {
+	Demo    cli.Demo      `cmd:"" help:"Play the story of the MIMI draft with three providers on this machine."`
 	Serve   cli.Serve     `cmd:"" help:"Run one provider."`
 	Init    cli.Init      `cmd:"" help:"Write a config file and a test certificate for a first provider."`
 	Admin   cli.Admin     `cmd:"" help:"Ask a running provider how it is."`
