@@ -77,7 +77,7 @@ func (p printer) request(r cluster.Request) {
 // message shows that a device read a message.
 func (p printer) message(by *person, room mimi.RoomURI, sender mimi.UserURI, text string) {
 	if p.json {
-		p.object(map[string]any{"read": by.title(), "actor": by.name, "device": by.device, "room": room, "sender": sender, "text": text, "ok": true, "step": "read"})
+		p.object(map[string]any{"reader": by.title(), "actor": by.name, "device": by.device, "room": room, "sender": sender, "text": text, "ok": true, "step": "read"})
 		return
 	}
 	p.line("   %s reads: %q from %s", by.title(), text, sender)

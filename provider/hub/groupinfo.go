@@ -33,8 +33,9 @@ func (h *Hub) GroupInfo(ctx context.Context, from mimi.ProviderDomain, uri mimi.
 		return no("the signature is not valid", err)
 	}
 	user, _, err := h.cfg.Credentials.VerifyKey(ctx, &req.RequestingCredential, req.RequestingSignatureKey)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	var failed *mimi.FailedError
+	if errors.As(err, &failed) || ctx.Err() != nil {
+		return nil, err // it may be judged another time
 	}
 	if err != nil {
 		return no("the requester's credential is not valid", err)

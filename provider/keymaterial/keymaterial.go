@@ -157,6 +157,9 @@ func (k *Keys) Claim(ctx context.Context, from mimi.ProviderDomain, target mimi.
 		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the signature is not valid: " + err.Error()}
 	}
 	user, _, err := k.cfg.Verifier.VerifyKey(ctx, &req.RequesterCredential, req.RequesterSignatureKey)
+	if unknown(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the requester's credential is not valid: " + err.Error()}
 	}
@@ -328,4 +331,11 @@ func (k *Keys) Trim(ctx context.Context) error {
 		_, err := tx.TrimAnswers(now.Add(-rememberFor).UnixMilli())
 		return err
 	})
+}
+
+// unknown says whether a credential could not be judged, which may be another
+// time.
+func unknown(err error) bool {
+	var failed *mimi.FailedError
+	return errors.As(err, &failed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -190,8 +190,8 @@ func (t *Trust) save(ctx context.Context, domain mimi.ProviderDomain, roots []*x
 }
 
 // Need makes sure that the issuers of the credentials' providers are known, and
-// asks those providers if they are not. What can't be had is an error only when
-// a credential is then judged.
+// asks those providers if they are not. If one can't be asked the error is a
+// *mimi.FailedError: whether its credential is true is not known at present.
 func (t *Trust) Need(ctx context.Context, credentials ...*mls.Credential) error {
 	var done []mimi.ProviderDomain
 next:
@@ -206,8 +206,11 @@ next:
 			}
 		}
 		done = append(done, user.Host())
-		if err := t.ensure(ctx, user.Host(), false); err != nil && ctx.Err() != nil {
-			return ctx.Err()
+		if err := t.ensure(ctx, user.Host(), false); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &mimi.FailedError{RetryAfter: time.Second, Err: fmt.Errorf("the credential issuers of %s can't be had: %w", user.Host(), err)}
 		}
 	}
 	return nil
