@@ -16,13 +16,15 @@ import (
 )
 
 type commands struct {
-	Demo    cli.Demo      `cmd:"" help:"Play the story of the MIMI draft with three providers on this machine."`
-	Serve   cli.Serve     `cmd:"" help:"Run one provider."`
-	Init    cli.Init      `cmd:"" help:"Write a config file and a test certificate for a first provider."`
-	Admin   cli.Admin     `cmd:"" help:"Ask a running provider how it is."`
-	Client  clientcmd.Cmd `cmd:"" help:"Chat, as a person at one device."`
-	Inspect cli.Inspect   `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
-	Version versionCmd    `cmd:"" help:"Print the version."`
+	Demo    cli.Demo        `cmd:"" help:"Play the story of the MIMI draft with three providers on this machine."`
+	Serve   cli.Serve       `cmd:"" help:"Run one provider."`
+	Init    cli.Init        `cmd:"" help:"Write a config file and a test certificate for a first provider."`
+	Admin   cli.Admin       `cmd:"" help:"Ask a running provider how it is."`
+	Client  clientcmd.Cmd   `cmd:"" help:"Chat, as a person at one device."`
+	Inspect cli.Inspect     `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
+	Bench   cli.Bench       `cmd:"" help:"Load providers on this machine and measure them."`
+	Worker  cli.BenchWorker `cmd:"" name:"bench-worker" hidden:""`
+	Version versionCmd      `cmd:"" help:"Print the version."`
 }
 
 type versionCmd struct{}

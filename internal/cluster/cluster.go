@@ -32,6 +32,8 @@ type Options struct {
 	Settings string
 	// Tables are further tables of each provider's config.
 	Tables string
+	// LogLevel of the providers; empty: debug.
+	LogLevel string
 	// Addresses that peers of a provider are reached at instead of its own, such
 	// as a proxy that breaks connections. May be nil.
 	Via func(from, to string, address string) string
@@ -135,7 +137,11 @@ func (p *Provider) writeConfig(o Options) error {
 	fmt.Fprintf(&b, "\n[listen]\nfederation = %q\nclients = %q\nadmin = %q\n", p.Federation, p.Clients, p.Admin)
 	fmt.Fprintf(&b, "\n[certificate]\ncert = \"%s.pem\"\nkey = \"%s-key.pem\"\n", p.Domain, p.Domain)
 	fmt.Fprintf(&b, "\n[public]\nfederation = \"https://%s/mimi/v1\"\nassets = \"https://%s/assets\"\n", p.Domain, p.Domain)
-	fmt.Fprintf(&b, "\n[log]\nlevel = \"debug\"\nformat = \"json\"\n%s\n", o.Tables)
+	level := o.LogLevel
+	if level == "" {
+		level = "debug"
+	}
+	fmt.Fprintf(&b, "\n[log]\nlevel = %q\nformat = \"json\"\n%s\n", level, o.Tables)
 	fmt.Fprintf(&b, "\n[peers]\nweb_ca = %q\n", p.cluster.CAFile)
 	for _, q := range p.cluster.Providers {
 		if q == p {
@@ -252,6 +258,14 @@ func (p *Provider) end(sig syscall.Signal, patience time.Duration) {
 // Restart starts the process again and waits until it answers.
 func (p *Provider) Restart(ctx context.Context) error {
 	return errors.Join(p.Start(ctx), p.Ready(ctx))
+}
+
+// PID is the process's number; 0 while there is none.
+func (p *Provider) PID() int {
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
 }
 
 // ClientURL is where clients of the provider connect.
