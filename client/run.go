@@ -190,18 +190,20 @@ func (c *Client) lookAtRooms(ctx context.Context) error {
 	events, err := c.write(ctx, func(b *batch) error {
 		for i := range list {
 			r := c.room(list[i].Room)
+			read, newest := uint64(max(0, list[i].Read)), uint64(max(0, list[i].Newest))
 			if list[i].Joined {
-				c.newest[r.uri] = uint64(max(0, list[i].Newest))
+				c.newest[r.uri] = newest
 			}
 			switch {
 			case r.rec.standing == 0:
 				r.rec.standing = Outside
 				b.touch(r)
-				if list[i].Joined && list[i].Read > 0 {
+				if list[i].Joined && read > 0 {
 					// It was in, and its state is lost; what it had read does not come again.
-					r.rec.repair = "this device's state of the room was lost"
+					r.rec.repair, r.rec.cursor = "this device's state of the room was lost", read
 				}
-			case list[i].Joined && r.rec.standing == Joined && uint64(max(0, list[i].Read)) > r.rec.cursor:
+			case list[i].Joined && r.rec.standing == Joined && read > r.rec.cursor:
+				r.rec.cursor = read
 				if err := b.repair(r, "this device's state is older than what it has read: it was restored from a backup, or there is a copy of it"); err != nil {
 					return err
 				}
@@ -254,7 +256,10 @@ func (c *Client) Idle(ctx context.Context) error {
 
 // wantsIn reports whether the device is to come into a room. c.mu is held.
 func (c *Client) wantsIn(r *roomState) bool {
-	return r.rec.standing == Outside && r.pending == nil || r.rec.repair != "" && (r.rec.standing == Joined || r.rec.standing == Outside)
+	if r.rec.standing == Outside && r.rec.repair == "" {
+		return r.pending == nil && r.rec.cursor >= c.newest[r.uri] // a Welcome may be on its way
+	}
+	return r.rec.repair != "" && (r.rec.standing == Joined || r.rec.standing == Outside)
 }
 
 // work does what the rooms need, each by itself: a slow hub delays nobody else.

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/comity-im/comity/internal/cluster"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"comity": main})
+}
+
+// TestScripts plays sessions at a terminal, with two providers at the other end:
+// testdata/*.txt. CA, A and B are the file of their authority and their
+// addresses.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			comity, err := exec.LookPath("comity")
+			if err != nil {
+				return err
+			}
+			dir := filepath.Join(e.WorkDir, "providers")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				return err
+			}
+			c, err := cluster.Start(t.Context(), cluster.Options{Dir: dir, Domains: []string{"a.example", "b.example"},
+				Command: []string{comity, "serve", "--config"}})
+			if err != nil {
+				return err
+			}
+			e.Defer(c.Stop)
+			e.Setenv("CA", c.CAFile)
+			e.Setenv("A", c.Provider("a.example").ClientURL())
+			e.Setenv("B", c.Provider("b.example").ClientURL())
+			e.Setenv("COMITY_CA", c.CAFile)
+			e.Setenv("COMITY_PASSWORD", "correct horse")
+			return nil
+		},
+	})
+}
