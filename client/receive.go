@@ -171,6 +171,10 @@ func (b *batch) event(ev *clientapi.Event) error {
 		}
 	}
 	b.touch(r)
+	if len(ev.Fanout) == 0 {
+		r.rec.cursor = uint64(ev.Seq)
+		return nil
+	}
 	m := new(mimi.FanoutMessage)
 	if err := tlspl.Unmarshal(ev.Fanout, m); err != nil {
 		if err := b.problem(r, "event %d of the room can't be read: %v", ev.Seq, err); err != nil {

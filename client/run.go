@@ -227,7 +227,7 @@ func (c *Client) Synced(ctx context.Context) error {
 			return false
 		}
 		for _, r := range c.rooms {
-			if r.rec.standing == Joined && r.rec.repair == "" && r.rec.cursor < c.newest[r.uri] {
+			if (r.rec.standing == Joined || r.rec.standing == Outside) && r.rec.repair == "" && r.rec.cursor < c.newest[r.uri] {
 				return false
 			}
 			if c.wantsIn(r) && r.failures == 0 {

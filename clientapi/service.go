@@ -87,7 +87,7 @@ type RoomInfo struct {
 type Event struct {
 	Room    mimi.RoomURI
 	Seq     int64  // position in the room's log at this provider, from 1
-	Fanout  []byte // FanoutMessage (MIMI protocol §5.5)
+	Fanout  []byte // FanoutMessage (MIMI protocol §5.5); empty: what came up to Seq is not for this device
 	Invited bool   // no event: the user was listed in Room, the device may join it
 }
 

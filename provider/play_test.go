@@ -722,6 +722,10 @@ func (m *member) take(e clientapi.Event) {
 		m.order = append(m.order, "invited")
 		return
 	}
+	if len(e.Fanout) == 0 { // what came was not for this client
+		m.must(m.sub.Ack(m.p.ctx, e.Room, e.Seq))
+		return
+	}
 	var f mimi.FanoutMessage
 	m.must(tlspl.Unmarshal(e.Fanout, &f))
 	r := m.rooms[e.Room]

@@ -258,16 +258,16 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 				break
 			}
 		}
+		if shown < from && len(events) > 0 {
+			// The end was not for this client; that it has come so far it must know
+			// all the same, and acknowledge, so that the log can be trimmed.
+			out = append(out, clientapi.Event{Room: p.room, Seq: from})
+			shown = from
+		}
 		s.mu.Lock()
 		if s.rooms[id] == p && p.sent < from {
 			p.sent = from
 			p.shown = max(p.shown, shown)
-			// What was not for this client needs no acknowledgement: it would keep
-			// the log from being trimmed.
-			if p.shown <= p.acked && p.acked < from {
-				p.acked = from
-				s.f.acks.put(string(s.device.Client), id, from)
-			}
 		}
 		more := full || len(events) > 0 && events[len(events)-1].Seq > from
 		if more && s.rooms[id] == p {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"slices"
@@ -112,7 +113,9 @@ func (s *session) start(ctx context.Context) error {
 	if s.cmd.Verbose {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	s.Client, err = client.Open(ctx, client.Config{Store: s.db, Provider: client.Over(api.WithToken(saved.Token)), Notify: s.note, Logger: logger})
+	s.Client, err = client.Open(ctx, client.Config{Store: s.db, Provider: client.Over(api.WithToken(saved.Token)), Notify: s.note, Logger: logger,
+		// A command does not last long.
+		CommitDelay: func() time.Duration { return rand.N(200 * time.Millisecond) }})
 	if err != nil {
 		return err
 	}
@@ -151,6 +154,12 @@ func (s *session) synced(ctx context.Context) error {
 	go func() { ready <- s.Synced(ctx) }()
 	select {
 	case err := <-ready:
+		if err == nil {
+			// What is to be done by itself comes first: a command shows the rooms after it.
+			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			defer cancel()
+			s.Idle(ctx)
+		}
 		return err
 	case err := <-s.done:
 		s.done <- err
