@@ -292,6 +292,12 @@ func (c *Client) ChangeConsent(ctx context.Context, change ConsentChange) error 
 	return c.json(ctx, http.MethodPost, "consents", change, nil)
 }
 
+// ReportConsent reports a request for consent that the user did not want, to its
+// own provider.
+func (c *Client) ReportConsent(ctx context.Context, r ConsentReport) error {
+	return c.json(ctx, http.MethodPost, "consents/report", r, nil)
+}
+
 // Profile lists the user's profile fields.
 func (c *Client) Profile(ctx context.Context) (v []ProfileField, err error) {
 	return v, c.json(ctx, http.MethodGet, "profile", nil, &v)

@@ -188,10 +188,17 @@ func (h *handler) identifierQuery(w http.ResponseWriter, r *http.Request, d Devi
 	return writeBody(w, v, err)
 }
 
-func (h *handler) consents(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
+func (h *handler) consents(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	if r.Method == http.MethodGet {
 		v, err := h.Service.Consents(r.Context(), d)
 		return writeJSON(w, v, err)
+	}
+	if arg == "report" {
+		var report ConsentReport
+		if err := readJSON(w, r, &report); err != nil {
+			return err
+		}
+		return done(w, h.Service.ReportConsent(r.Context(), d, report))
 	}
 	var c ConsentChange
 	if err := readJSON(w, r, &c); err != nil {

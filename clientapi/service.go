@@ -108,6 +108,8 @@ type Consent struct {
 	Asked         bool         `json:"asked"`
 	Decision      string       `json:"decision"` // "", "granted" or "revoked"
 	UpdatedMillis int64        `json:"updated_ms"`
+	// KeyPackages came with a grant to this user, TLS-encoded.
+	KeyPackages [][]byte `json:"key_packages,omitempty"`
 }
 
 // A ConsentChange is what a user says: "request" or "cancel" to a Peer whom it
@@ -116,6 +118,16 @@ type ConsentChange struct {
 	Operation string       `json:"operation"`
 	Peer      mimi.UserURI `json:"peer"`
 	Room      mimi.RoomURI `json:"room,omitempty"`
+	// KeyPackages sends one of each of the user's devices with a grant.
+	KeyPackages bool `json:"key_packages,omitempty"`
+}
+
+// A ConsentReport tells the user's own provider of a request for consent that it
+// did not want.
+type ConsentReport struct {
+	Requester mimi.UserURI `json:"requester"`
+	Room      mimi.RoomURI `json:"room,omitempty"`
+	Note      string       `json:"note,omitempty"`
 }
 
 // A ProfileField is something a user says about themselves, and who may use it.
@@ -175,6 +187,7 @@ type Service interface {
 
 	Consents(ctx context.Context, d Device) ([]Consent, error)
 	ChangeConsent(ctx context.Context, d Device, c ConsentChange) error
+	ReportConsent(ctx context.Context, d Device, r ConsentReport) error
 	Profile(ctx context.Context, d Device) ([]ProfileField, error)
 	SetProfileField(ctx context.Context, d Device, f ProfileField) error
 	DropProfileField(ctx context.Context, d Device, source uint8, name string) error

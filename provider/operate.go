@@ -128,6 +128,13 @@ func (p *Provider) PeerQueue(ctx context.Context, d mimi.ProviderDomain, action 
 	return nil
 }
 
+// RotateFranking replaces the secret that messages are franked with, from some
+// minutes on. The old ones are kept for reports.
+func (p *Provider) RotateFranking(ctx context.Context) (from time.Time, err error) {
+	from, _, err = p.hubKeys.Rotate(ctx, p.cfg.Now(), 0)
+	return from, err
+}
+
 // A Report is an abuse report as an operator reads it.
 type Report struct {
 	ID       int64               `json:"id"`

@@ -77,6 +77,16 @@ type Config struct {
 	// KeysPerRequester is how many KeyPackages of one user one requester may
 	// have in an hour; default: 200.
 	KeysPerRequester int
+	// KeysPerProvider is how many all users of one provider may have; default: 5
+	// times that.
+	KeysPerProvider int
+	// ReportsPerHour of one reporter are taken; default: 60.
+	ReportsPerHour int
+	// FrankingAge is when the secret that messages are franked with is replaced;
+	// default: 90 days.
+	FrankingAge time.Duration
+	// KeepReports is how long abuse reports are kept; default: 400 days.
+	KeepReports time.Duration
 	// Retention is how long events are kept that everybody has read; default:
 	// 48 h, and no less than the 24 h in which repeats must be known.
 	Retention time.Duration
@@ -129,6 +139,18 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Retention < 24*time.Hour {
 		return fmt.Errorf("provider: the retention is %v; events must be kept 24h at least, so that repeats are known", c.Retention)
+	}
+	if c.KeysPerProvider <= 0 {
+		c.KeysPerProvider = 5 * c.KeysPerRequester
+	}
+	if c.ReportsPerHour <= 0 {
+		c.ReportsPerHour = 60
+	}
+	if c.FrankingAge <= 0 {
+		c.FrankingAge = 90 * 24 * time.Hour
+	}
+	if c.KeepReports <= 0 {
+		c.KeepReports = 400 * 24 * time.Hour
 	}
 	if c.QueriesPerSecond <= 0 {
 		c.QueriesPerSecond = 1
@@ -191,7 +213,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	p.consents = consent.New(consent.Config{Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, Open: !cfg.ConsentFirst})
 	p.keys = keymaterial.New(keymaterial.Config{
 		Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, Verifier: p.trust, Consents: p.consents,
-		Floor: cfg.StockFloor, Ceiling: cfg.StockCeiling, PerRequester: cfg.KeysPerRequester,
+		Floor: cfg.StockFloor, Ceiling: cfg.StockCeiling, PerRequester: cfg.KeysPerRequester, PerProvider: cfg.KeysPerProvider,
 	})
 	p.follower = follower.New(follower.Config{Domain: cfg.Domain, Store: cfg.Store, Logger: cfg.Logger, Now: cfg.Now, MayInvite: p.consents.MayInvite})
 	p.delivery = delivery.New(delivery.Config{
@@ -204,7 +226,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	p.discovery = discovery.New(discovery.Config{
 		Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, HandleByDefault: !cfg.HiddenHandles, PerSecond: cfg.QueriesPerSecond, Burst: cfg.QueryBurst,
 	})
-	p.abuse = abuse.New(abuse.Config{Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, HubKey: p.hubKeys.HubKey, Allowed: p.hub.MayReport})
+	p.abuse = abuse.New(abuse.Config{Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, HubKeys: p.hubKeys.HubKeys, PerHour: cfg.ReportsPerHour, Allowed: p.hub.MayReport})
 	return p, nil
 }
 
@@ -325,8 +347,19 @@ func (p *Provider) Trim(ctx context.Context) error {
 	}
 	now := p.cfg.Now()
 	before := now.Add(-p.cfg.Retention).UnixMilli()
+	if from, rotated, err := p.hubKeys.Rotate(ctx, now, p.cfg.FrankingAge); err != nil {
+		return err
+	} else if rotated {
+		p.cfg.Logger.Info("a new franking secret is used from some minutes on; the old ones still verify reports", "from", from)
+	}
 	err := p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		_, err := tx.TrimJoins(now.UnixMilli())
+		if _, err := tx.TrimJoins(now.UnixMilli()); err != nil {
+			return err
+		}
+		if _, err := tx.TrimReports(now.Add(-p.cfg.KeepReports).UnixMilli()); err != nil {
+			return err
+		}
+		_, err := tx.DropIdleRooms(string(p.cfg.Domain), before, trimAtOnce)
 		return err
 	})
 	for after := int64(0); err == nil; {

@@ -348,6 +348,11 @@ func (s service) ChangeConsent(ctx context.Context, d clientapi.Device, c client
 	if err != nil {
 		return err
 	}
+	if c.KeyPackages && e.ConsentOperation == mimi.ConsentGrant {
+		if e.ClientKeyPackages, err = s.p.keys.Give(ctx, d.User, c.Room, s.p.cfg.Suites); err != nil {
+			return err
+		}
+	}
 	at := s.p.at(c.Peer.Host())
 	if e.ConsentOperation.IsRequest() {
 		err = at.RequestConsent(ctx, s.p.cfg.Domain, e)
@@ -358,6 +363,11 @@ func (s service) ChangeConsent(ctx context.Context, d clientapi.Device, c client
 		return clientapi.Errorf(clientapi.CodeUnreachable, "it is noted here, but %s could not be told: %v; say it again later", c.Peer.Host(), err)
 	}
 	return nil
+}
+
+// ReportConsent keeps a report of somebody who asks for consent.
+func (s service) ReportConsent(ctx context.Context, d clientapi.Device, r clientapi.ConsentReport) error {
+	return clientError(s.p.abuse.ReportConsent(ctx, d.User, r.Requester, r.Room, r.Note))
 }
 
 func (s service) Profile(ctx context.Context, d clientapi.Device) ([]clientapi.ProfileField, error) {

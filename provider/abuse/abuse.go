@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/comity-im/comity/mimi"
@@ -40,18 +41,70 @@ type Config struct {
 	Domain mimi.ProviderDomain
 	Store  *store.Store
 	Now    func() time.Time
-	// HubKey is the franking key of a room for a time of acceptance.
-	HubKey func(room mimi.RoomURI, acceptedMillis uint64) ([]byte, error)
+	// HubKeys are the franking keys of a room for a time of acceptance.
+	HubKeys func(room mimi.RoomURI, acceptedMillis uint64) ([][]byte, error)
+	// PerHour is how many reports of one reporter (of one peer, if it reports
+	// anonymously) are taken in an hour.
+	PerHour int
 	// Allowed says whether reports about a room are taken from a peer, and from
 	// this user of it (empty: anonymous).
 	Allowed func(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, reporter mimi.UserURI) error
 }
 
 // Abuse takes the reports of one hub. Safe for concurrent use.
-type Abuse struct{ cfg Config }
+type Abuse struct {
+	cfg Config
+
+	mu    sync.Mutex
+	since time.Time // when counting began
+	count map[string]int
+}
 
 // New returns the reports of a hub.
-func New(cfg Config) *Abuse { return &Abuse{cfg} }
+func New(cfg Config) *Abuse { return &Abuse{cfg: cfg, count: map[string]int{}} }
+
+// allow counts a report of who.
+func (a *Abuse) allow(who string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.cfg.Now()
+	if now.Sub(a.since) >= time.Hour || len(a.count) > 100000 {
+		a.since = now
+		clear(a.count)
+	}
+	if a.count[who] >= a.cfg.PerHour {
+		return &mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "too many reports of " + who, RetryAfter: max(time.Second, time.Hour-now.Sub(a.since))}
+	}
+	a.count[who]++
+	return nil
+}
+
+// ConsentVerdict is what stands as the verdict of a report of a request for
+// consent, which a user of ours makes to us.
+const ConsentVerdict = "unwanted request for consent"
+
+// ReportConsent keeps a user's report of somebody's request for consent.
+func (a *Abuse) ReportConsent(ctx context.Context, user, requester mimi.UserURI, room mimi.RoomURI, note string) error {
+	if err := a.allow(string(user)); err != nil {
+		return err
+	}
+	body, err := tlspl.Marshal(&mimi.AbuseReport{ReportingUser: user, AllegedAbuserURI: requester, Note: note})
+	if err != nil {
+		return err
+	}
+	return a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		if e, err := tx.Consent(string(requester), string(user), string(room)); errors.Is(err, store.ErrNotFound) || err == nil && !e.Asked {
+			return &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: fmt.Sprintf("there is no request of %s to report", requester)}
+		} else if err != nil {
+			return err
+		}
+		_, err := tx.PutReport(store.Report{
+			Room: string(room), Reporter: string(user), Provider: string(a.cfg.Domain), Abuser: string(requester),
+			Verdict: ConsentVerdict, ReceivedMillis: a.cfg.Now().UnixMilli(), Body: body,
+		})
+		return err
+	})
+}
 
 // Report verifies and keeps a report. Whether it was found true is not told.
 func (a *Abuse) Report(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, r *mimi.AbuseReport) error {
@@ -63,6 +116,13 @@ func (a *Abuse) Report(ctx context.Context, from mimi.ProviderDomain, room mimi.
 	}
 	if len(r.Messages) > MaxMessages {
 		return &mimi.RefusedError{Refusal: mimi.RefusedTooLarge, Reason: fmt.Sprintf("%d messages; a report has at most %d", len(r.Messages), MaxMessages)}
+	}
+	who := string(r.ReportingUser)
+	if who == "" {
+		who = string(from)
+	}
+	if err := a.allow(who); err != nil {
+		return err
 	}
 	if err := a.cfg.Allowed(ctx, from, room, r.ReportingUser); err != nil {
 		return err
@@ -91,7 +151,7 @@ func (a *Abuse) Report(ctx context.Context, from mimi.ProviderDomain, room mimi.
 // Judge says whether this hub franked a message as it is reported (Decisions
 // 73, 75).
 func (a *Abuse) Judge(room mimi.RoomURI, abuser mimi.UserURI, m *mimi.AbusiveMessage) (Verdict, error) {
-	key, err := a.cfg.HubKey(room, uint64(m.AcceptedTimestamp))
+	keys, err := a.cfg.HubKeys(room, uint64(m.AcceptedTimestamp))
 	if err != nil {
 		return "", err
 	}
@@ -108,8 +168,10 @@ func (a *Abuse) Judge(room mimi.RoomURI, abuser mimi.UserURI, m *mimi.AbusiveMes
 	}
 	for _, data := range framed {
 		tag := mimi.NewFrankingTag(c.Salt[:], data)
-		if m.Frank.Matches(key, tag, x) {
-			return Valid, nil
+		for _, key := range keys {
+			if m.Frank.Matches(key, tag, x) {
+				return Valid, nil
+			}
 		}
 	}
 	return Forged, nil

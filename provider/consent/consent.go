@@ -9,17 +9,23 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
 )
 
 // MaxWaiting is how many requests may wait for one user's answer; further ones
 // are dropped without a word.
 const MaxWaiting = 500
+
+// MaxKeyPackages bounds the KeyPackages that come with a grant.
+const MaxKeyPackages = 64
 
 // A Config configures Consents.
 type Config struct {
@@ -171,11 +177,19 @@ func (c *Consents) Decided(ctx context.Context, from mimi.ProviderDomain, e *mim
 		} else if err != nil {
 			return err
 		}
-		return c.decide(tx, s, e.ConsentOperation)
+		if len(e.ClientKeyPackages) > MaxKeyPackages {
+			return &mimi.RefusedError{Refusal: mimi.RefusedTooLarge, Reason: fmt.Sprintf("%d KeyPackages with a grant; at most %d are taken", len(e.ClientKeyPackages), MaxKeyPackages)}
+		}
+		return c.decide(tx, s, e.ConsentOperation, e.ClientKeyPackages)
 	})
 }
 
-func (c *Consents) decide(tx *store.Tx, s mimi.ConsentScope, op mimi.ConsentOperation) error {
+// keyPackages are those that came with a grant, as they are stored.
+type keyPackages struct{ list []mls.KeyPackage }
+
+func (k *keyPackages) Code(c *tlspl.Codec) { tlspl.Vector(c, &k.list) }
+
+func (c *Consents) decide(tx *store.Tx, s mimi.ConsentScope, op mimi.ConsentOperation, given []mls.KeyPackage) error {
 	entry, err := tx.Consent(string(s.RequesterURI), string(s.TargetURI), string(s.RoomID))
 	if errors.Is(err, store.ErrNotFound) {
 		entry = store.Consent{Requester: string(s.RequesterURI), Target: string(s.TargetURI), Room: string(s.RoomID)}
@@ -183,7 +197,12 @@ func (c *Consents) decide(tx *store.Tx, s mimi.ConsentScope, op mimi.ConsentOper
 		return err
 	}
 	entry.Asked = false
-	entry.Decided = store.Revoked
+	entry.Decided, entry.KeyPackages = store.Revoked, nil
+	if len(given) > 0 && op == mimi.ConsentGrant {
+		if entry.KeyPackages, err = tlspl.Marshal(&keyPackages{given}); err != nil {
+			return err
+		}
+	}
 	if op == mimi.ConsentGrant {
 		entry.Decided = store.Granted
 	}
@@ -223,7 +242,7 @@ func (c *Consents) Change(ctx context.Context, user mimi.UserURI, change clienta
 	}
 	return e, c.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		if !e.ConsentOperation.IsRequest() {
-			return c.decide(tx, e.ConsentScope, e.ConsentOperation)
+			return c.decide(tx, e.ConsentScope, e.ConsentOperation, nil)
 		}
 		entry, err := tx.Consent(string(user), string(change.Peer), string(change.Room))
 		if errors.Is(err, store.ErrNotFound) {
@@ -241,10 +260,24 @@ func (c *Consents) List(ctx context.Context, user mimi.UserURI) (list []clientap
 	err = c.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		entries, err := tx.ConsentsOf(string(user))
 		for _, e := range entries {
-			list = append(list, clientapi.Consent{
+			var given keyPackages
+			if len(e.KeyPackages) > 0 && e.Requester == string(user) {
+				if err := tlspl.Unmarshal(e.KeyPackages, &given); err != nil {
+					return err
+				}
+			}
+			one := clientapi.Consent{
 				Requester: mimi.UserURI(e.Requester), Target: mimi.UserURI(e.Target), Room: mimi.RoomURI(e.Room),
 				Asked: e.Asked, Decision: map[int64]string{store.Granted: "granted", store.Revoked: "revoked"}[e.Decided], UpdatedMillis: e.UpdatedMillis,
-			})
+			}
+			for i := range given.list {
+				b, err := tlspl.Marshal(&given.list[i])
+				if err != nil {
+					return err
+				}
+				one.KeyPackages = append(one.KeyPackages, b)
+			}
+			list = append(list, one)
 		}
 		return err
 	})

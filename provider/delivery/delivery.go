@@ -43,8 +43,18 @@ const (
 	// contactHints is how often the other nodes are told of a follower's contact.
 	contactHints = 5 * time.Second
 	// scanEvery is how often the database is asked for work that nobody told us
-	// of: after a start, or from other nodes.
-	scanEvery = 2 * time.Second
+	// of: after a start, or from other nodes, which is scanShared where there may
+	// be some.
+	scanEvery  = 30 * time.Second
+	scanShared = 2 * time.Second
+	// A follower that says that a room is none of its, or that it can't read an
+	// event, is asked again every refusedEvery: it may be half restored, or behind
+	// a proxy that lost its way. It loses the events when they are older than
+	// refusedFor.
+	refusedEvery = 30 * time.Second
+	refusedFor   = time.Hour
+	// longestWait bounds the Retry-After of a follower.
+	longestWait = 10 * time.Minute
 )
 
 // A Sender is how a follower is reached.
@@ -90,7 +100,11 @@ func (d *Deliverer) Run(ctx context.Context) {
 		d.start(p)
 	}
 	d.mu.Unlock()
-	t := time.NewTicker(scanEvery)
+	every := scanEvery
+	if d.cfg.Store.Shared() {
+		every = scanShared
+	}
+	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		d.scan(ctx)
@@ -130,7 +144,7 @@ func (d *Deliverer) peer(domain mimi.ProviderDomain) *peer {
 	defer d.mu.Unlock()
 	p := d.peers[domain]
 	if p == nil {
-		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), rooms: map[int64]*task{}}
+		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), rooms: map[int64]*task{}, refused: map[int64]time.Time{}}
 		d.peers[domain] = p
 		if d.ctx != nil {
 			d.start(p)
@@ -255,9 +269,10 @@ type peer struct {
 	contact chan struct{}
 
 	mu       sync.Mutex
-	rooms    map[int64]*task // rooms that may have something
-	queue    []int64         // those of them that wait for their turn
-	scan     bool            // ask the database for rooms
+	rooms    map[int64]*task     // rooms that may have something
+	queue    []int64             // those of them that wait for their turn
+	refused  map[int64]time.Time // rooms that the follower refuses, until they are tried again
+	scan     bool                // ask the database for rooms
 	active   int
 	failures int
 	failure  string
@@ -282,6 +297,12 @@ func (p *peer) signal() {
 
 // want queues a room; p.mu is held.
 func (p *peer) want(room int64) {
+	if until, ok := p.refused[room]; ok {
+		if p.d.cfg.Now().Before(until) {
+			return
+		}
+		delete(p.refused, room)
+	}
 	switch t := p.rooms[room]; {
 	case t == nil:
 		p.rooms[room] = &task{}
@@ -449,7 +470,7 @@ func (p *peer) backlog(ctx context.Context) error {
 // the follower fails.
 func (p *peer) work(ctx context.Context, room int64) {
 	var err error
-	for more := true; more && err == nil && ctx.Err() == nil; {
+	for more := true; more && err == nil && ctx.Err() == nil && !p.isPaused(); {
 		more, err = p.send(ctx, room)
 	}
 	p.mu.Lock()
@@ -457,11 +478,17 @@ func (p *peer) work(ctx context.Context, room int64) {
 	p.active--
 	t := p.rooms[room]
 	t.running = false
+	var no *refusedError
+	if errors.As(err, &no) {
+		// It answers: the trouble is with this room alone.
+		p.refused[room] = p.d.cfg.Now().Add(refusedEvery)
+		err, t.again = nil, false
+	}
 	switch {
 	case err != nil && ctx.Err() == nil:
 		p.failed(err)
 		p.queue = append(p.queue, room)
-	case err == nil && !t.again:
+	case err == nil && !t.again && !p.paused:
 		delete(p.rooms, room)
 		if p.failures > 0 {
 			p.d.cfg.Logger.Info("follower is back", "follower", string(p.domain), "after_failures", p.failures)
@@ -477,14 +504,19 @@ func (p *peer) work(ctx context.Context, room int64) {
 
 // failed notes a failure and when to try again; p.mu is held.
 func (p *peer) failed(err error) {
-	p.failures++
 	p.failure = err.Error()
+	now := p.d.cfg.Now()
+	if now.Before(p.retryAt) {
+		return // another room has found out already
+	}
+	p.failures++
 	wait := min(firstRetry<<min(p.failures-1, 20), lastRetry)
 	wait = wait/2 + rand.N(wait/2)
 	if _, after := mimi.HTTPStatus(err); after > 0 {
-		wait = min(after, 10*time.Minute)
+		after = min(after, longestWait)
+		wait = after + rand.N(after/8+1)
 	}
-	p.retryAt = p.d.cfg.Now().Add(wait)
+	p.retryAt = now.Add(wait)
 	if p.failures == 1 || p.failures%20 == 0 {
 		p.d.cfg.Logger.Warn("follower can't be reached; what waits for it is kept", "follower", string(p.domain), "failures", p.failures, "error", err)
 	}
@@ -504,7 +536,7 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		if room, err = tx.RoomByID(roomID); err != nil {
 			return err
 		}
-		events, err = tx.Events(roomID, cursor.AckedSeq, batchEvents)
+		events, err = tx.Events(roomID, cursor.AckedSeq, batchEvents+1)
 		return err
 	})
 	if err != nil || cursor.RoomID == 0 {
@@ -522,7 +554,10 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		err := p.d.cfg.Sender.Notify(ctx, p.domain, mimi.RoomURI(room.URI), req)
 		p.d.cfg.Observe(p.domain, n, p.d.cfg.Now().Sub(start), err)
 		if gone(err) {
-			// The follower has nobody in the room: it says so for good.
+			if oldest := time.UnixMilli(int64(req.Messages[0].Timestamp)); p.d.cfg.Now().Sub(oldest) < refusedFor {
+				p.d.cfg.Logger.Info("follower refuses events of a room; they are tried again", "follower", string(p.domain), "room", room.URI, "events", n, "error", err)
+				return false, &refusedError{err}
+			}
 			p.d.cfg.Logger.Warn("follower refuses events of a room; they are dropped", "follower", string(p.domain), "room", room.URI, "events", n, "error", err)
 		} else if err != nil {
 			return false, err
@@ -530,6 +565,17 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 	}
 	cursor.AckedSeq = upto
 	return true, p.d.cfg.Store.Update(ctx, func(tx *store.Tx) error { return tx.Ack(cursor) })
+}
+
+// A refusedError is a follower's refusal of one room's events.
+type refusedError struct{ err error }
+
+func (e *refusedError) Error() string { return e.err.Error() }
+
+func (p *peer) isPaused() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.paused
 }
 
 // gone says whether a follower will never take these events.
@@ -556,7 +602,9 @@ func (p *peer) batch(cursor store.Follower, events []store.Event) (req *mimi.Not
 			upto = e.Seq
 			continue
 		}
-		if n > 0 && size+len(e.Body) > batchBytes {
+		// A Welcome goes with the commit that it belongs to, or the follower would
+		// take those whom it names for people without a client.
+		if n > 0 && (size+len(e.Body) > batchBytes || n >= batchEvents) && mimi.FanoutKind(e.Kind) != mimi.FanoutWelcome {
 			break
 		}
 		var m mimi.FanoutMessage

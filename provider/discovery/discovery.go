@@ -86,26 +86,42 @@ func (d *Discovery) Query(ctx context.Context, from, domain mimi.ProviderDomain,
 	if domain != d.cfg.Domain {
 		return nil, &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: fmt.Sprintf("%s is not served here", domain)}
 	}
-	if err := d.Allow(string(from)); err != nil {
-		return nil, err
+	// Our own users are counted one by one.
+	if from != d.cfg.Domain {
+		if err := d.Allow(string(from)); err != nil {
+			return nil, err
+		}
 	}
 	if len(req.QueryElements) == 0 || len(req.QueryElements) > MaxElements {
 		return &mimi.IdentifierResponse{ResponseCode: mimi.QueryForbidden}, nil
 	}
+	// Each element's matches are read up to a bound. One that has more narrows
+	// nothing down by itself: it is compared with what the others found.
 	var users []string
+	narrowed := false
+	var wide []*mimi.QueryElement
 	for i := range req.QueryElements {
-		found, code, err := d.matches(ctx, &req.QueryElements[i])
-		if err != nil {
+		q := &req.QueryElements[i]
+		found, code, err := d.matches(ctx, q)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if code != mimi.QuerySuccess {
+		case code != mimi.QuerySuccess:
 			return &mimi.IdentifierResponse{ResponseCode: code}, nil
-		}
-		if i == 0 {
-			users = found
-		} else {
+		case len(found) >= candidates:
+			wide = append(wide, q)
+		case !narrowed:
+			users, narrowed = found, true
+		default:
 			users = slices.DeleteFunc(users, func(u string) bool { return !slices.Contains(found, u) })
 		}
+	}
+	if !narrowed {
+		return &mimi.IdentifierResponse{ResponseCode: mimi.QueryAmbiguous}, nil
+	}
+	users, err := d.among(ctx, users, wide)
+	if err != nil {
+		return nil, err
 	}
 	return d.answer(ctx, users)
 }
@@ -164,6 +180,47 @@ func (d *Discovery) matches(ctx context.Context, q *mimi.QueryElement) (users []
 		}
 	}
 	return users, mimi.QuerySuccess, nil
+}
+
+// among returns those of the users whom each of the elements finds.
+func (d *Discovery) among(ctx context.Context, users []string, elements []*mimi.QueryElement) (rest []string, err error) {
+	if len(elements) == 0 {
+		return users, nil
+	}
+	err = d.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		for _, u := range users {
+			fields, err := tx.Profile(u)
+			if err != nil {
+				return err
+			}
+			all := true
+			for _, q := range elements {
+				all = all && slices.ContainsFunc(fields, func(f store.ProfileField) bool { return f.Findable && finds(q, f) })
+			}
+			if all {
+				rest = append(rest, u)
+			}
+		}
+		return nil
+	})
+	return rest, err
+}
+
+// finds says whether an element finds a field.
+func finds(q *mimi.QueryElement, f store.ProfileField) bool {
+	source := mimi.SearchIdentifierType(f.Source)
+	if q.SearchType == mimi.SearchWholeProfile {
+		search, err := Fold(source, q.SearchValue)
+		return err == nil && search == f.Search
+	}
+	search, err := Fold(q.SearchType, q.SearchValue)
+	if err != nil || source != q.SearchType || f.Name != fieldName(q) {
+		return false
+	}
+	if q.SearchType == mimi.SearchPartialName {
+		return strings.Contains(f.Search, search)
+	}
+	return f.Search == search
 }
 
 // byHandle finds the user with a handle, unless it does not want that.

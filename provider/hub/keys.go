@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/comity-im/comity/identity"
@@ -23,6 +24,9 @@ import (
 type Keys struct {
 	senders map[suite.ID]*key
 	agents  map[suite.ID]*key
+	db      *store.Store
+
+	mu      sync.RWMutex
 	masters []master // by FromMillis
 }
 
@@ -63,7 +67,7 @@ func (m *masters) Code(c *tlspl.Codec) { tlspl.Vector(c, &m.list) }
 // LoadKeys returns the keys of a provider, and makes those that it doesn't have
 // yet.
 func LoadKeys(ctx context.Context, db *store.Store, issuer *identity.Issuer, suites []suite.ID, now time.Time) (*Keys, error) {
-	k := &Keys{senders: map[suite.ID]*key{}, agents: map[suite.ID]*key{}}
+	k := &Keys{db: db, senders: map[suite.ID]*key{}, agents: map[suite.ID]*key{}}
 	return k, db.Update(ctx, func(tx *store.Tx) error {
 		for _, id := range suites {
 			s, ok := suite.Lookup(id)
@@ -78,12 +82,12 @@ func LoadKeys(ctx context.Context, db *store.Store, issuer *identity.Issuer, sui
 				return err
 			}
 		}
-		first := masters{[]master{{Secret: random(32)}}}
+		first := masters{[]master{{FromMillis: uint64(now.UnixMilli()), Secret: random(32)}}}
 		b, err := tlspl.Marshal(&first)
 		if err != nil {
 			return err
 		}
-		if b, err = tx.CreateMeta("hub-franking", b); err != nil {
+		if b, err = tx.CreateMeta(frankingMeta, b); err != nil {
 			return err
 		}
 		var m masters
@@ -136,24 +140,71 @@ func random(n int) []byte {
 	return b
 }
 
-// RotateFranking adds a new secret for messages accepted from now on; the old
-// ones still verify reports.
-func RotateFranking(ctx context.Context, db *store.Store, fromMillis uint64) error {
-	return db.Update(ctx, func(tx *store.Tx) error {
-		b, err := tx.Meta("hub-franking")
+// rotateAhead is how long before it is used a new secret is stored: by then all
+// nodes that share the database have read it, which each does every minute.
+// overlap is how far from a rotation the neighbouring secret is tried too when a
+// report is verified, should a node have been late all the same.
+const (
+	rotateAhead = 2 * time.Minute
+	overlap     = 15 * time.Minute
+)
+
+// Rotate adds a new secret for the franks of messages accepted from some minutes
+// after now on, which it returns; the old ones still verify reports. With a
+// positive age it does so only if the newest secret is older than that.
+func (k *Keys) Rotate(ctx context.Context, now time.Time, age time.Duration) (from time.Time, rotated bool, err error) {
+	from = now.Add(rotateAhead)
+	err = k.db.Update(ctx, func(tx *store.Tx) error {
+		rotated = false
+		m, err := loadMasters(tx)
 		if err != nil {
 			return err
 		}
-		var m masters
-		if err := tlspl.Unmarshal(b, &m); err != nil {
+		newest := time.UnixMilli(int64(m.list[len(m.list)-1].FromMillis))
+		if age > 0 && now.Sub(newest) < age || !newest.Before(from) {
+			from = newest
+			return nil
+		}
+		rotated = true
+		m.list = append(m.list, master{FromMillis: uint64(from.UnixMilli()), Secret: random(32)})
+		b, err := tlspl.Marshal(&m)
+		if err != nil {
 			return err
 		}
-		m.list = append(m.list, master{FromMillis: fromMillis, Secret: random(32)})
-		if b, err = tlspl.Marshal(&m); err != nil {
-			return err
-		}
-		return tx.SetMeta("hub-franking", b)
+		return tx.SetMeta(frankingMeta, b)
 	})
+	if err == nil {
+		err = k.Reload(ctx)
+	}
+	return from, rotated, err
+}
+
+// Reload reads the secrets that other nodes may have added.
+func (k *Keys) Reload(ctx context.Context) error {
+	var m masters
+	err := k.db.View(ctx, func(tx *store.Tx) (err error) {
+		m, err = loadMasters(tx)
+		return err
+	})
+	if err == nil {
+		k.mu.Lock()
+		k.masters = m.list
+		k.mu.Unlock()
+	}
+	return err
+}
+
+const frankingMeta = "hub-franking"
+
+func loadMasters(tx *store.Tx) (m masters, err error) {
+	b, err := tx.Meta(frankingMeta)
+	if err == nil {
+		err = tlspl.Unmarshal(b, &m)
+	}
+	if err == nil && len(m.list) == 0 {
+		err = errors.New("hub: there is no franking secret")
+	}
+	return m, err
 }
 
 // Sender is the hub's entry for external_senders of groups with a cipher suite.
@@ -186,11 +237,44 @@ func (k *Keys) Suites() []suite.ID {
 
 // HubKey is the franking key of a room for messages accepted at a time.
 func (k *Keys) HubKey(room mimi.RoomURI, acceptedMillis uint64) ([]byte, error) {
-	m := k.masters[0]
-	for _, next := range k.masters[1:] {
-		if next.FromMillis <= acceptedMillis {
-			m = next
+	k.mu.RLock()
+	m := k.masters[k.at(acceptedMillis)]
+	k.mu.RUnlock()
+	return mimi.HubKey(m.Secret, room)
+}
+
+// at is the index of the secret for a time; k.mu is held.
+func (k *Keys) at(acceptedMillis uint64) (i int) {
+	for j, m := range k.masters {
+		if m.FromMillis <= acceptedMillis {
+			i = j
 		}
 	}
-	return mimi.HubKey(m.Secret, room)
+	return i
+}
+
+// HubKeys are the franking keys that a message accepted at a time may have been
+// stamped with: that for the time first, then those of a rotation close by.
+func (k *Keys) HubKeys(room mimi.RoomURI, acceptedMillis uint64) (keys [][]byte, err error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	now := k.at(acceptedMillis)
+	near := uint64(overlap.Milliseconds())
+	for j := range k.masters {
+		switch {
+		case j == now:
+		case j == now-1 && acceptedMillis < k.masters[now].FromMillis+near:
+		case j == now+1 && acceptedMillis+near >= k.masters[j].FromMillis:
+		default:
+			continue
+		}
+		key, err := mimi.HubKey(k.masters[j].Secret, room)
+		if err != nil {
+			return nil, err
+		}
+		if keys = append(keys, key); j == now {
+			keys[0], keys[len(keys)-1] = keys[len(keys)-1], keys[0]
+		}
+	}
+	return keys, nil
 }

@@ -52,19 +52,20 @@ type Config struct {
 	// when it has less than the floor.
 	Floor, Ceiling int
 	// PerRequester is how many KeyPackages of one user one requester may have
-	// in an hour.
-	PerRequester int
+	// in an hour, and PerProvider how many all requesters of one provider may.
+	PerRequester, PerProvider int
 }
 
 // Keys are the KeyPackages of one provider's clients. Safe for concurrent use.
 type Keys struct {
-	cfg   Config
-	limit *limiter
+	cfg      Config
+	limit    *limiter // by requester and target
+	provider *limiter // by the requester's provider and target
 }
 
 // New returns the KeyPackages of a provider.
 func New(cfg Config) *Keys {
-	return &Keys{cfg: cfg, limit: newLimiter(cfg.PerRequester, time.Hour, cfg.Now)}
+	return &Keys{cfg: cfg, limit: newLimiter(cfg.PerRequester, time.Hour, cfg.Now), provider: newLimiter(cfg.PerProvider, time.Hour, cfg.Now)}
 }
 
 // Add puts KeyPackages of a client into its stock.
@@ -222,8 +223,13 @@ func (k *Keys) claim(tx *store.Tx, digest [32]byte, target mimi.UserURI, req *mi
 	if err != nil {
 		return nil, err
 	}
-	if !k.limit.allow(string(req.RequestingUser)+" "+string(target), 0) {
-		return nil, &mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "too many KeyPackages of this user for this requester", RetryAfter: k.limit.wait(string(req.RequestingUser) + " " + string(target))}
+	byUser := string(req.RequestingUser) + " " + string(target)
+	byProvider := string(req.RequestingUser.Host()) + " " + string(target)
+	if !k.limit.allow(byUser, 0) {
+		return nil, &mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "too many KeyPackages of this user for this requester", RetryAfter: k.limit.wait(byUser)}
+	}
+	if !k.provider.allow(byProvider, 0) {
+		return nil, &mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "too many KeyPackages of this user for this provider", RetryAfter: k.provider.wait(byProvider)}
 	}
 	given := 0
 	for _, c := range clients {
@@ -247,7 +253,8 @@ func (k *Keys) claim(tx *store.Tx, digest [32]byte, target mimi.UserURI, req *mi
 	default:
 		resp.UserStatus = mimi.KeyMaterialSuccess
 	}
-	k.limit.allow(string(req.RequestingUser)+" "+string(target), given)
+	k.limit.allow(byUser, given)
+	k.provider.allow(byProvider, given)
 	if given == 0 {
 		return resp, nil
 	}
@@ -297,6 +304,34 @@ func (k *Keys) claimClient(tx *store.Tx, c store.Client, req *mimi.KeyMaterialRe
 	}
 	m.ClientStatus = mimi.ClientNothingCompatible
 	return m, nil
+}
+
+// Give takes a KeyPackage of each client of a user of ours out of the stock, to
+// go with a grant of consent (Decision 69): of the first suite, in the order of
+// their numbers, that the client has.
+func (k *Keys) Give(ctx context.Context, user mimi.UserURI, room mimi.RoomURI, suites []suite.ID) (list []mls.KeyPackage, err error) {
+	now := k.cfg.Now()
+	err = k.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		list = nil
+		clients, err := tx.Clients(string(user))
+		if err != nil {
+			return err
+		}
+		for _, c := range clients {
+			if c.State != store.StateActive {
+				continue
+			}
+			m, err := k.claimClient(tx, c, &mimi.KeyMaterialRequest{RoomID: room, AcceptableCiphersuites: suites}, now)
+			if err != nil {
+				return err
+			}
+			if m.KeyPackage != nil {
+				list = append(list, *m.KeyPackage)
+			}
+		}
+		return nil
+	})
+	return list, err
 }
 
 // Covers reports whether capabilities have all that is required; the extensions,

@@ -38,6 +38,9 @@ func (l *limiter) allow(key string, n int) bool {
 				delete(l.used, k)
 			}
 		}
+		if len(l.used) > 100000 {
+			clear(l.used) // bounded memory goes before exact counts
+		}
 	}
 	t := l.used[key]
 	if t == nil || now.Sub(t.since) > l.window {
