@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/room"
+	"github.com/comity-im/comity/mls"
 )
 
 func asError[T any](err error, to *T) bool { return errors.As(err, to) }
@@ -17,4 +19,21 @@ func mustStage(t *testing.T, m *member, uri mimi.RoomURI) *mimi.HandshakeBundle 
 		t.Fatal(err)
 	}
 	return s.Bundle()
+}
+
+// AddsWith adds somebody with a KeyPackage that is at hand.
+func (m *member) AddsWith(uri mimi.RoomURI, who *member, kp mls.KeyPackage) {
+	m.Helper()
+	m.Commits(uri, func(r *room.Room) (*room.Staged, error) {
+		return r.AddUsers(rand.Reader, 0, room.Addition{User: who.dev.User, Role: memberRole(r), KeyPackages: []mls.KeyPackage{kp}})
+	})
+}
+
+func refString(t *testing.T, kp *mls.KeyPackage) string {
+	t.Helper()
+	ref, err := kp.Ref()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(ref)
 }

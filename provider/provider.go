@@ -321,6 +321,9 @@ func (p *Provider) trimLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			if err := p.hubKeys.Reload(ctx); err != nil && ctx.Err() == nil {
+				p.cfg.Logger.Error("can't read the franking secrets", "error", err)
+			}
 			if !p.leads(ctx, "trim", trimLease) {
 				continue
 			}

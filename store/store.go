@@ -167,9 +167,6 @@ func (s *Store) Close() error {
 // Engine names the database engine: "sqlite" or "postgres".
 func (s *Store) Engine() string { return s.d.Name }
 
-// Shared says whether other processes may be using the database too.
-func (s *Store) Shared() bool { return !s.d.SingleWriter }
-
 // Ping says whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.View(ctx, func(tx *Tx) error {
