@@ -134,7 +134,16 @@ func (w *world) deviceIn(name string, store client.Store) *device {
 	return d
 }
 
+// start runs the device and waits until it is in step.
 func (d *device) start() {
+	d.w.t.Helper()
+	d.launch()
+	if err := d.Synced(d.w.ctx); err != nil {
+		d.w.t.Fatal(d.name, err)
+	}
+}
+
+func (d *device) launch() {
 	d.w.t.Helper()
 	c, err := client.Open(d.w.ctx, client.Config{
 		Store: d.store, Provider: d.link, Notify: d.note,
@@ -158,9 +167,6 @@ func (d *device) start() {
 		<-done
 	}
 	d.w.t.Cleanup(d.stop)
-	if err := c.Synced(d.w.ctx); err != nil {
-		d.w.t.Fatal(d.name, err)
-	}
 }
 
 func (d *device) note(e client.Event) {
@@ -233,7 +239,7 @@ func (d *device) say(uri mimi.RoomURI, text string) {
 
 func (d *device) texts(uri mimi.RoomURI) []string {
 	d.w.t.Helper()
-	items, err := d.History(d.w.ctx, uri, client.HistoryOptions{})
+	items, err := d.History(d.w.ctx, uri, client.HistoryOptions{Peek: true})
 	if err != nil {
 		d.w.t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,11 +28,19 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			dir := filepath.Join(e.WorkDir, "providers")
-			if err := os.Mkdir(dir, 0o700); err != nil {
-				return err
+			for try := range 3 {
+				if err := os.MkdirAll(filepath.Join(dir, strconv.Itoa(try)), 0o700); err != nil {
+					return err
+				}
 			}
-			c, err := cluster.Start(t.Context(), cluster.Options{Dir: dir, Domains: []string{"a.example", "b.example"},
-				Command: []string{comity, "serve", "--config"}})
+			var c *cluster.Cluster
+			for try := range 3 { // a free port may be taken before a provider listens on it
+				c, err = cluster.Start(t.Context(), cluster.Options{Dir: filepath.Join(dir, strconv.Itoa(try)), Domains: []string{"a.example", "b.example"},
+					Command: []string{comity, "serve", "--config"}})
+				if err == nil {
+					break
+				}
+			}
 			if err != nil {
 				return err
 			}
