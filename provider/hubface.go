@@ -58,6 +58,10 @@ func (p *Provider) KeyMaterial(ctx context.Context, from mimi.ProviderDomain, ta
 }
 
 func (p *Provider) claim(ctx context.Context, from mimi.ProviderDomain, target mimi.UserURI, req *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error) {
+	if req.Protocol != mimi.MLS10 && target.Host() != p.cfg.Domain {
+		// What it says beyond that can't be read, so that it can't be passed on.
+		return &mimi.KeyMaterialResponse{Protocol: mimi.MLS10, UserStatus: mimi.KeyMaterialIncompatibleProtocol, UserURI: target}, nil
+	}
 	if req.RoomID == "" || req.RoomID.Host() != p.cfg.Domain || req.Protocol != mimi.MLS10 {
 		return p.keys.Claim(ctx, from, target, req)
 	}
