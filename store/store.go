@@ -59,6 +59,8 @@ type Dialect struct {
 	// SingleWriter makes one goroutine run all writing transactions, many of
 	// them in one commit.
 	SingleWriter bool
+	// Readers is how many connections read at a time; SingleWriter only.
+	Readers int
 	// SizeQuery selects the database's size in bytes.
 	SizeQuery string
 	// ClockQuery selects the database's time in milliseconds; empty: the one
@@ -78,10 +80,12 @@ type Store struct {
 	hints      *hints // nil: there is one node only
 	publishing sync.WaitGroup
 
-	updates chan *update // SingleWriter only
+	updates chan *update   // SingleWriter only
+	readers chan *stmtConn // SingleWriter only; nil entries are not open yet
 	closing chan struct{}
 	done    chan struct{}
 	once    sync.Once
+	shut    sync.Once
 }
 
 // Open migrates the database forwards and returns a Store on it. read and
@@ -105,6 +109,10 @@ func Open(ctx context.Context, d *Dialect, read, write *sql.DB) (*Store, error) 
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	s.updates = make(chan *update, 1024)
+	s.readers = make(chan *stmtConn, d.Readers)
+	for range d.Readers {
+		s.readers <- nil
+	}
 	go s.writer(conn)
 	return s, nil
 }
@@ -183,12 +191,51 @@ func (s *Store) Size(ctx context.Context) (n int64, err error) {
 
 // View runs f on one consistent state of the database.
 func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
+	if s.d.SingleWriter {
+		return s.viewKept(ctx, f)
+	}
 	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.d.ViewIsolation})
 	if err != nil {
 		return s.fail(err)
 	}
 	defer t.Rollback()
 	return f(&Tx{ctx: ctx, s: s, q: t})
+}
+
+// viewKept is View on one of the connections that keep their statements, so that
+// none is compiled again.
+func (s *Store) viewKept(ctx context.Context, f func(*Tx) error) (err error) {
+	var c *stmtConn
+	select {
+	case c = <-s.readers:
+	case <-s.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	healthy := false
+	defer func() {
+		if !healthy && c != nil {
+			c.close()
+			c = nil
+		}
+		s.readers <- c
+	}()
+	if c == nil {
+		conn, err := s.read.Conn(ctx)
+		if err != nil {
+			return s.fail(err)
+		}
+		c = &stmtConn{conn: conn, stmts: map[string]*sql.Stmt{}}
+	}
+	// What is read is small: a caller that goes away is no reason to stop.
+	all := context.WithoutCancel(ctx)
+	if err := c.exec(all, "BEGIN"); err != nil {
+		return s.fail(err)
+	}
+	err = f(&Tx{ctx: all, s: s, w: c})
+	healthy = c.exec(all, "ROLLBACK") == nil
+	return err
 }
 
 // Update runs f in a transaction and returns once it is committed to disk. An

@@ -11,8 +11,8 @@ import (
 type Tx struct {
 	ctx context.Context
 	s   *Store
-	q   querier     // a database/sql transaction, or
-	w   *writerConn // the single writer's connection
+	q   querier   // a database/sql transaction, or
+	w   *stmtConn // a connection that keeps its statements
 }
 
 type querier interface {

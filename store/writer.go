@@ -47,7 +47,7 @@ func (s *Store) enqueue(ctx context.Context, f func(*Tx) error) error {
 func (s *Store) writer(conn *sql.Conn) {
 	defer close(s.done)
 	defer conn.Close()
-	w := &writerConn{conn: conn, stmts: map[string]*sql.Stmt{}}
+	w := &stmtConn{conn: conn, stmts: map[string]*sql.Stmt{}}
 	var batch []*update
 	for {
 		batch = batch[:0]
@@ -76,7 +76,7 @@ func (s *Store) writer(conn *sql.Conn) {
 }
 
 // commit runs a batch in one transaction and answers its updates.
-func (s *Store) commit(w *writerConn, batch []*update) {
+func (s *Store) commit(w *stmtConn, batch []*update) {
 	ctx := context.Background()
 	answer := func(err error) {
 		for _, u := range batch {
@@ -138,14 +138,21 @@ func run(f func(*Tx) error, tx *Tx) (err error) {
 	return f(tx)
 }
 
-// writerConn is the writer's connection with its prepared statements; only the
-// writer's goroutine uses it.
-type writerConn struct {
+// stmtConn is a connection with its prepared statements. One goroutine at a time
+// uses it.
+type stmtConn struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
 }
 
-func (w *writerConn) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+func (w *stmtConn) close() {
+	for _, st := range w.stmts {
+		st.Close()
+	}
+	w.conn.Close()
+}
+
+func (w *stmtConn) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	if st, ok := w.stmts[query]; ok {
 		return st, nil
 	}
@@ -157,7 +164,7 @@ func (w *writerConn) prepare(ctx context.Context, query string) (*sql.Stmt, erro
 	return st, nil
 }
 
-func (w *writerConn) exec(ctx context.Context, query string) error {
+func (w *stmtConn) exec(ctx context.Context, query string) error {
 	st, err := w.prepare(ctx, query)
 	if err != nil {
 		return err
@@ -166,7 +173,7 @@ func (w *writerConn) exec(ctx context.Context, query string) error {
 	return err
 }
 
-func (w *writerConn) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+func (w *stmtConn) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	st, err := w.prepare(ctx, query)
 	if err != nil {
 		return nil, err
@@ -174,7 +181,7 @@ func (w *writerConn) ExecContext(ctx context.Context, query string, args ...any)
 	return st.ExecContext(ctx, args...)
 }
 
-func (w *writerConn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (w *stmtConn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	st, err := w.prepare(ctx, query)
 	if err != nil {
 		return nil, err

@@ -6,9 +6,13 @@ import (
 	"github.com/comity-im/comity/store"
 )
 
-// bufferedEvents is how many events wait in memory for one connected client;
-// past it the client reads them from the database.
-const bufferedEvents = 64
+// bufferedEvents and bufferedBytes bound what waits in memory for one connected
+// client, in all its rooms; past it the client reads from the database. All
+// clients of a room share the events, so a slow one holds at most this of its own.
+const (
+	bufferedEvents = 1024
+	bufferedBytes  = 512 << 10
+)
 
 // A notifier wakes connected clients. What it hands over is only a shortcut:
 // the truth is in the logs.

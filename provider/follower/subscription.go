@@ -30,6 +30,8 @@ type Subscription struct {
 	ready   []int64 // rooms that may have events, each once
 	invited []mimi.RoomURI
 	told    map[mimi.RoomURI]bool // invitations that were handed over
+	events  int                   // in all buffers
+	bytes   int
 }
 
 // A position is how far a client was handed a room's log.
@@ -102,13 +104,30 @@ func (s *Subscription) offer(id int64, events []store.Event) {
 	if n := len(p.buffer); n > 0 {
 		next = p.buffer[n-1].Seq + 1
 	}
+	size := 0
+	for i := range events {
+		size += len(events[i].Body)
+	}
 	switch {
-	case len(events) > 0 && events[0].Seq == next && len(p.buffer)+len(events) <= bufferedEvents && (len(p.buffer) > 0 || !p.queued):
+	case len(events) > 0 && events[0].Seq == next && s.events+len(events) <= bufferedEvents && s.bytes+size <= bufferedBytes && (len(p.buffer) > 0 || !p.queued):
 		p.buffer = append(p.buffer, events...)
+		s.events += len(events)
+		s.bytes += size
 	default:
-		p.buffer = nil
+		s.drop(p)
 	}
 	s.queue(id, p)
+}
+
+// drop empties the buffer of a room and returns what was in it.
+func (s *Subscription) drop(p *position) []store.Event {
+	list := p.buffer
+	p.buffer = nil
+	s.events -= len(list)
+	for i := range list {
+		s.bytes -= len(list[i].Body)
+	}
+	return list
 }
 
 // queue puts a room among those that may have events.
@@ -173,6 +192,9 @@ func (s *Subscription) refresh(ctx context.Context) error {
 		joined[mimi.RoomURI(m.RoomURI)] = true
 		p := s.rooms[m.RoomID]
 		if p == nil || p.sent < m.FirstSeq-1 {
+			if p != nil {
+				s.drop(p)
+			}
 			at := max(m.CursorSeq, m.FirstSeq-1)
 			p = &position{room: mimi.RoomURI(m.RoomURI), sent: at, shown: at, acked: at}
 			s.rooms[m.RoomID] = p
@@ -180,12 +202,13 @@ func (s *Subscription) refresh(ctx context.Context) error {
 			// The room may have grown between the reading and now, unseen.
 			s.queue(m.RoomID, p)
 		} else if m.LastSeq > p.sent {
-			p.buffer = nil
+			s.drop(p)
 			s.queue(m.RoomID, p)
 		}
 	}
-	for id := range s.rooms {
+	for id, p := range s.rooms {
 		if !seen[id] {
+			s.drop(p)
 			delete(s.rooms, id)
 			remove(s.f.notify.rooms, id, s)
 		}
@@ -224,8 +247,7 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 			continue
 		}
 		p.queued = false
-		events := p.buffer
-		p.buffer = nil
+		events := s.drop(p)
 		from := p.sent
 		s.mu.Unlock()
 
@@ -271,7 +293,7 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 		}
 		more := full || len(events) > 0 && events[len(events)-1].Seq > from
 		if more && s.rooms[id] == p {
-			p.buffer = nil
+			s.drop(p)
 			s.queue(id, p)
 		}
 		s.mu.Unlock()

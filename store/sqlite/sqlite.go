@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/pressly/goose/v3"
@@ -19,6 +18,10 @@ import (
 
 	"github.com/comity-im/comity/store"
 )
+
+// readers is how many connections read: some more than cores, since a reader may
+// wait for the disk.
+const readers = 8
 
 var dialect = store.Dialect{
 	Name:  "sqlite",
@@ -31,6 +34,7 @@ var dialect = store.Dialect{
 	Retry:        func(error) bool { return false },
 	Duplicate:    duplicate,
 	SingleWriter: true,
+	Readers:      readers,
 	SizeQuery:    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
 }
 
@@ -84,8 +88,8 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 		write.Close()
 		return nil, advise(path, err)
 	}
-	read.SetMaxOpenConns(2 + 2*runtime.NumCPU())
-	read.SetMaxIdleConns(2 + 2*runtime.NumCPU())
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
 	s, err := store.Open(ctx, &dialect, read, write)
 	if err != nil {
 		read.Close()
