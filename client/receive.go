@@ -257,6 +257,9 @@ func (b *batch) welcome(r *roomState, m *mimi.FanoutMessage) error {
 		}
 	}
 	if ref == nil {
+		if r.group == nil && (r.rec.standing == 0 || r.rec.standing == Left || r.rec.standing == Kicked) {
+			r.rec.standing = Outside // it was for this device, which lost the keys
+		}
 		return nil
 	}
 	if r.group != nil && r.group.Active() && r.rec.standing == Joined && r.rec.repair == "" {

@@ -129,7 +129,7 @@ func (w *world) deviceIn(name string, store client.Store) *device {
 		w.t.Fatal(err)
 	}
 	d := &device{w: w, name: name, store: store, more: make(chan struct{})}
-	d.link = &link{svc: svc, dev: clientapi.Device{User: s.User, Client: s.Client}}
+	d.link = &link{svc: svc, dev: clientapi.Device{User: s.User, Client: s.Client}, insert: make(chan clientapi.Event)}
 	d.start()
 	return d
 }
@@ -258,8 +258,9 @@ type link struct {
 
 	mu     sync.Mutex
 	cut    bool
-	lose   func(operation string) bool // the provider does it, the answer is lost
-	before func(operation string)      // runs before it is done
+	lose   func(operation string) bool             // the provider does it, the answer is lost
+	tamper func(clientapi.Event) []clientapi.Event // what becomes of an event on its way; nil: nothing
+	insert chan clientapi.Event                    // events that the provider did not send
 	conns  map[*localConnection]bool
 }
 
@@ -267,13 +268,10 @@ var errCut = clientapi.Errorf(clientapi.CodeUnreachable, "the line is cut")
 
 func (l *link) begin(op string) error {
 	l.mu.Lock()
-	cut, before := l.cut, l.before
+	cut := l.cut
 	l.mu.Unlock()
 	if cut {
-		return errCut
-	}
-	if before != nil {
-		before(op)
+		return fmt.Errorf("%s: %w", op, errCut)
 	}
 	return nil
 }
@@ -399,6 +397,13 @@ type localConnection struct {
 	sub    clientapi.Subscription
 	ctx    context.Context
 	cancel context.CancelFunc
+	next   chan arrival
+}
+
+// arrival is what Subscription.Next gave.
+type arrival struct {
+	list []clientapi.Event
+	err  error
 }
 
 func (l *link) Connect(ctx context.Context) (client.Connection, error) {
@@ -421,11 +426,43 @@ func (l *link) Connect(ctx context.Context) (client.Connection, error) {
 }
 
 func (c *localConnection) Next(context.Context) ([]clientapi.Event, error) {
-	list, err := c.sub.Next(c.ctx)
-	if c.ctx.Err() != nil {
+	if c.next == nil {
+		c.next = make(chan arrival)
+		go func() {
+			for {
+				list, err := c.sub.Next(c.ctx)
+				select {
+				case c.next <- arrival{list, err}:
+				case <-c.ctx.Done():
+					return
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
+	select {
+	case e := <-c.l.insert:
+		return []clientapi.Event{e}, nil
+	case n := <-c.next:
+		if c.ctx.Err() != nil {
+			return nil, errCut
+		}
+		c.l.mu.Lock()
+		tamper := c.l.tamper
+		c.l.mu.Unlock()
+		if tamper == nil || n.err != nil {
+			return n.list, n.err
+		}
+		var out []clientapi.Event
+		for _, e := range n.list {
+			out = append(out, tamper(e)...)
+		}
+		return out, nil
+	case <-c.ctx.Done():
 		return nil, errCut
 	}
-	return list, err
 }
 func (c *localConnection) Ack(ctx context.Context, room mimi.RoomURI, seq int64) error {
 	return c.sub.Ack(ctx, room, seq)
