@@ -2,6 +2,7 @@ package follower
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -22,6 +23,7 @@ type Subscription struct {
 	f      *Follower
 	device clientapi.Device
 	wake   chan struct{} // holds one token when there may be something
+	token  *[32]byte     // hash of the session's token; only Next uses it
 
 	mu      sync.Mutex
 	ended   bool // the session is over
@@ -73,8 +75,9 @@ func (s *Subscription) signal() {
 	}
 }
 
-// End ends the connections that a client has: its session is over.
+// End ends the connections that a client has, at all nodes: its session is over.
 func (f *Follower) End(client mimi.ClientURI) {
+	defer f.cfg.Store.Tell(store.Hint{Client: string(client)})
 	f.notify.mu.Lock()
 	defer f.notify.mu.Unlock()
 	for s := range f.notify.clients[string(client)] {
@@ -157,6 +160,9 @@ func (s *Subscription) Next(ctx context.Context) ([]clientapi.Event, error) {
 	}
 }
 
+// errEnded is what a connection ends with when its session has.
+var errEnded = clientapi.Errorf(clientapi.CodeUnauthorized, "the session has ended: this device was removed or logged in anew; log in again")
+
 // refresh reads the client's rooms again if they changed.
 func (s *Subscription) refresh(ctx context.Context) error {
 	s.mu.Lock()
@@ -164,7 +170,7 @@ func (s *Subscription) refresh(ctx context.Context) error {
 	s.stale = false
 	s.mu.Unlock()
 	if ended {
-		return clientapi.Errorf(clientapi.CodeUnauthorized, "the session has ended: this device was removed or logged in anew; log in again")
+		return errEnded
 	}
 	if !stale {
 		return nil
@@ -172,6 +178,15 @@ func (s *Subscription) refresh(ctx context.Context) error {
 	var list []store.Membership
 	var invited []string
 	err := s.f.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		// Another node may have ended the session.
+		c, err := tx.Client(string(s.device.Client))
+		if errors.Is(err, store.ErrNotFound) || err == nil && (c.State != store.StateActive || s.token != nil && *s.token != c.Token) {
+			return errEnded
+		}
+		if err != nil {
+			return err
+		}
+		s.token = &c.Token
 		if list, err = tx.Memberships(string(s.device.Client)); err != nil {
 			return err
 		}
