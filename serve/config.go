@@ -35,6 +35,9 @@ type Config struct {
 	Peers       Peers       `toml:"peers"`
 	Limits      Limits      `toml:"limits"`
 
+	// Now is the clock, for tests that make it jump; nil: time.Now.
+	Now func() time.Time `toml:"-"`
+
 	dir string // of the config file
 }
 

@@ -139,7 +139,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		suites = append(suites, suite.ID(id))
 	}
 	s.provider, err = provider.New(ctx, provider.Config{
-		Domain: domain, Store: s.store, Peers: outside{s.out}, Node: cfg.Node, Logger: logger, FixedIssuers: fixed, Metrics: s.metrics,
+		Domain: domain, Store: s.store, Peers: outside{s.out}, Node: cfg.Node, Now: cfg.Now, Logger: logger, FixedIssuers: fixed, Metrics: s.metrics,
 		Registration: cfg.Accounts.Registration, Invites: cfg.Accounts.Invites, ConsentFirst: cfg.Accounts.ConsentFirst, HiddenHandles: cfg.Accounts.HiddenHandles,
 		Suites: suites, StockFloor: cfg.Limits.StockFloor, StockCeiling: cfg.Limits.StockCeiling, KeysPerRequester: cfg.Limits.KeysPerRequester,
 		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond,

@@ -30,6 +30,8 @@ type Options struct {
 	// Settings are further lines of each provider's config, for the domain in
 	// %[1]s, before its first table.
 	Settings string
+	// Own are further lines of the config of single providers, by domain.
+	Own map[string]string
 	// Tables are further tables of each provider's config.
 	Tables string
 	// LogLevel of the providers; empty: debug.
@@ -134,6 +136,9 @@ func (p *Provider) writeConfig(o Options) error {
 	if o.Settings != "" {
 		fmt.Fprintf(&b, o.Settings+"\n", p.Domain)
 	}
+	if own := o.Own[p.Domain]; own != "" {
+		fmt.Fprintln(&b, own)
+	}
 	fmt.Fprintf(&b, "\n[listen]\nfederation = %q\nclients = %q\nadmin = %q\n", p.Federation, p.Clients, p.Admin)
 	fmt.Fprintf(&b, "\n[certificate]\ncert = \"%s.pem\"\nkey = \"%s-key.pem\"\n", p.Domain, p.Domain)
 	fmt.Fprintf(&b, "\n[public]\nfederation = \"https://%s/mimi/v1\"\nassets = \"https://%s/assets\"\n", p.Domain, p.Domain)
@@ -154,6 +159,37 @@ func (p *Provider) writeConfig(o Options) error {
 		fmt.Fprintf(&b, "\n[peers.peer.%q]\naddress = %q\n", q.Domain, address)
 	}
 	return os.WriteFile(p.Config, []byte(b.String()), 0o600)
+}
+
+// Node starts another process of the same provider, which shares its database,
+// at addresses of its own.
+func (p *Provider) Node(ctx context.Context, name string) (*Provider, error) {
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	n := &Provider{
+		Domain: p.Domain, Dir: p.Dir, cluster: p.cluster, command: p.command, Config: filepath.Join(p.Dir, name+".toml"), Log: filepath.Join(p.Dir, name+".json"),
+		Federation: fmt.Sprintf("127.0.0.1:%d", ports[0]), Clients: fmt.Sprintf("127.0.0.1:%d", ports[1]), Admin: fmt.Sprintf("127.0.0.1:%d", ports[2]),
+	}
+	text, err := os.ReadFile(p.Config)
+	if err != nil {
+		return nil, err
+	}
+	text = []byte(strings.NewReplacer(p.Federation, n.Federation, p.Clients, n.Clients, p.Admin, n.Admin).Replace(string(text)))
+	if err := os.WriteFile(n.Config, text, 0o600); err != nil {
+		return nil, err
+	}
+	p.cluster.Providers = append(p.cluster.Providers, n)
+	return n, n.Restart(ctx)
+}
+
+// Process is the process, nil while it is down.
+func (p *Provider) Process() *os.Process {
+	if p.cmd == nil {
+		return nil
+	}
+	return p.cmd.Process
 }
 
 // Start starts the process; Ready says when it answers.

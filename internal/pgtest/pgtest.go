@@ -64,6 +64,18 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// Available is Start for tests that can do without: nil if there is none.
+func Available(t testing.TB) *Server {
+	t.Helper()
+	if os.Getenv(Env) == "" && os.Getenv("CI") == "" && binaries() == "" {
+		return nil
+	}
+	return Start(t)
+}
+
+// Own says whether the server is this test's own, which it may kill.
+func (s *Server) Own() bool { return s.dir != "" }
+
 // binaries returns the folder of the newest installed server, if there is one.
 func binaries() string {
 	if p, err := exec.LookPath("initdb"); err == nil {
