@@ -15,7 +15,7 @@ func (m *member) texts(ctx context.Context, room mimi.RoomURI) ([]string, error)
 	items, err := m.history(ctx, room)
 	var out []string
 	for _, i := range items {
-		if i.Message != nil && i.Message.Time.UnixMilli() > 0 && !i.Message.Time.IsZero() {
+		if i.Message != nil && i.Message.State != client.Sending && i.Message.State != client.Failed {
 			out = append(out, strings.TrimSpace(i.Message.Text))
 		}
 	}
@@ -56,15 +56,19 @@ func (w *world) checkRoom(ctx context.Context, room mimi.RoomURI) {
 	// Nothing acknowledged is missing: what is not in an outbox any more and was
 	// not refused was accepted, and everybody shows it.
 	for _, m := range w.members {
-		refused := map[string]bool{}
+		refused, queued := map[string]bool{}, map[string]bool{}
 		items, err := m.history(ctx, room)
 		if err != nil {
 			w.finding("%v", err)
 			return
 		}
 		for _, i := range items {
-			if i.Message != nil && i.Message.State == client.Failed {
+			switch {
+			case i.Message == nil:
+			case i.Message.State == client.Failed:
 				refused[strings.TrimSpace(i.Message.Text)] = true
+			case i.Message.State == client.Sending: // kept by one who is out of the room
+				queued[strings.TrimSpace(i.Message.Text)] = true
 			}
 		}
 		for text, s := range m.sent {
@@ -73,7 +77,7 @@ func (w *world) checkRoom(ctx context.Context, room mimi.RoomURI) {
 			}
 			_, there := at[text]
 			switch w.count("check: sent and shown"); {
-			case s.sure && !there && !refused[text]:
+			case s.sure && !there && !refused[text] && !queued[text]:
 				w.finding("%q of %s, sent at %s, is lost in %s", text, m.name, s.begun.Format("15:04:05.000"), room)
 			case there && refused[text]:
 				w.finding("%q of %s was refused and is shown all the same", text, m.name)

@@ -270,16 +270,25 @@ func (w *world) live(ctx context.Context, m *member, r *rand.Rand) {
 		switch {
 		case what < 90:
 			m.send(short, room)
-		case what < 95:
-			w.count("key update: " + kind(m.client.Commit(short, room)))
+		case what < 93:
+			w.did("key update", m, room, m.client.Commit(short, room))
+		case slices.Contains(w.churn, m) && what < 99:
 		case slices.Contains(w.churn, m):
-			w.count("leave: " + kind(m.client.Leave(short, room)))
-		case what < 97:
-			w.count("remove: " + kind(m.client.Remove(short, room, other.user)))
+			w.did("leave", m, room, m.client.Leave(short, room))
+		case what < 94:
+			w.did("remove", m, room, m.client.Remove(short, room, other.user))
 		default:
-			w.count("add: " + kind(m.client.Add(short, room, other.user, "")))
+			w.did("add", m, room, m.client.Add(short, room, other.user, ""))
 		}
 		cancel()
+	}
+}
+
+// did counts what came of an operation.
+func (w *world) did(what string, m *member, room mimi.RoomURI, err error) {
+	w.count(what + ": " + kind(err))
+	if err != nil {
+		fmt.Fprintf(w.logs, "%s %s %s in %s: %v\n", time.Now().Format("15:04:05.000"), m.name, what, room, err)
 	}
 }
 

@@ -175,24 +175,30 @@ func (r *hosted) load() (*state, error) {
 // current is load for those who judge by the state without writing: it makes
 // sure that no other node has changed the room meanwhile.
 func (r *hosted) current() (*state, error) {
-	if r.state != nil && !r.isCurrent(r.state) {
-		r.state = nil
+	if r.state != nil {
+		ok, err := r.isCurrent(r.state)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			r.state = nil
+		}
 	}
 	return r.load()
 }
 
-// isCurrent says whether a state is still the one in the database. If that can't
-// be read, what is in memory stands.
-func (r *hosted) isCurrent(st *state) bool {
+// isCurrent says whether a state is still the one in the database. Who can't
+// know must not refuse anything for good by it.
+func (r *hosted) isCurrent(st *state) (bool, error) {
 	var row store.Room
 	err := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
 		row, err = tx.Room(string(r.uri))
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return false
+		return false, nil
 	}
-	return err != nil || row.ID == st.row.ID && row.Version == st.row.Version
+	return row.ID == st.row.ID && row.Version == st.row.Version, err
 }
 
 // agent is the key that signs the franks of a room, if its franking agent is

@@ -116,18 +116,23 @@ func (r *hosted) judge(st *state, batch []*submission) []*submission {
 			// Nothing is refused by a state that another node has left behind.
 			if !checked {
 				checked = true
-				if !r.isCurrent(st) {
-					r.state = nil
-					if fresh, err := r.load(); err == nil {
-						return append(accepted, r.judge(fresh, batch[i:])...)
+				fresh, failed := r.current()
+				if failed != nil {
+					for _, s := range batch[i:] {
+						s.finish(failed)
 					}
-					r.state = st
+					return accepted
+				}
+				if fresh != st {
+					return append(accepted, r.judge(fresh, batch[i:])...)
 				}
 			}
 			// What was accepted before is answered as it was, whatever has
 			// changed since. Decision 38
 			var refusal *room.SubmitRefusal
-			if resp, ok := r.repeated(s); ok {
+			if resp, failed := r.repeated(s); failed != nil {
+				s.finish(failed)
+			} else if resp != nil {
 				s.answer(resp)
 			} else if errors.As(err, &refusal) {
 				r.h.cfg.Refused(r.uri, s.from, "submitMessage", refusal.Code.String(), err)
@@ -154,37 +159,41 @@ func (r *hosted) judge(st *state, batch []*submission) []*submission {
 	return accepted
 }
 
-// repeated finds the answer to a message that was accepted before.
-func (r *hosted) repeated(s *submission) (*mimi.SubmitMessageResponse, bool) {
-	st := r.state
-	if st == nil {
-		return nil, false
+// repeated finds the answer to a message that was accepted before; nil if it was
+// not.
+func (r *hosted) repeated(s *submission) (*mimi.SubmitMessageResponse, error) {
+	st, err := r.load()
+	if err != nil {
+		return nil, err
 	}
 	var e store.Event
-	err := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
+	err = r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) (err error) {
 		e, err = tx.EventByDigest(st.row.ID, s.digest)
 		return err
 	})
-	if err != nil || e.Source != string(s.from) {
-		return nil, false
+	if errors.Is(err, store.ErrNotFound) || err == nil && e.Source != string(s.from) {
+		return nil, nil
 	}
-	if tlspl.UnmarshalAlias(e.Body, &s.fanout) != nil {
-		return nil, false
+	if err != nil {
+		return nil, err
 	}
-	return success(s), true
+	if err := tlspl.UnmarshalAlias(e.Body, &s.fanout); err != nil {
+		return nil, err
+	}
+	return success(s), nil
 }
 
 // unseen answers those of a batch that were accepted before and returns the
 // others.
 func (r *hosted) unseen(batch []*submission) []*submission {
-	if _, err := r.load(); err != nil {
-		return batch
-	}
 	rest := batch[:0:0]
 	for _, s := range batch {
-		if resp, ok := r.repeated(s); ok {
+		switch resp, err := r.repeated(s); {
+		case err != nil:
+			s.finish(err)
+		case resp != nil:
 			s.answer(resp)
-		} else {
+		default:
 			rest = append(rest, s)
 		}
 	}

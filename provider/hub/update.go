@@ -221,7 +221,9 @@ func (r *hosted) update(from mimi.ProviderDomain, req *mimi.UpdateRequest, diges
 // refuse answers an update that is not accepted; one that was accepted before
 // is answered as it was (Decision 38).
 func (r *hosted) refuse(st *state, from mimi.ProviderDomain, digest [sha256.Size]byte, err error) (*mimi.UpdateRoomResponse, error) {
-	if !r.isCurrent(st) {
+	if ok, failed := r.isCurrent(st); failed != nil {
+		return nil, failed
+	} else if !ok {
 		return nil, store.ErrConflict // another node has changed the room: judge again
 	}
 	var e store.Event
@@ -229,6 +231,9 @@ func (r *hosted) refuse(st *state, from mimi.ProviderDomain, digest [sha256.Size
 		e, err = tx.EventByDigest(st.row.ID, digest)
 		return err
 	})
+	if seen != nil && !errors.Is(seen, store.ErrNotFound) {
+		return nil, seen
+	}
 	if seen == nil && e.Source == string(from) {
 		return &mimi.UpdateRoomResponse{ResponseCode: mimi.UpdateSuccess, AcceptedTimestamp: mimi.Millis(e.AcceptedMillis)}, nil
 	}
