@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,7 @@ import (
 type Foreign struct {
 	Name    string
 	Tool    string // the toolchain's command
-	build   func(log io.Writer, root string) error
+	build   func(ctx context.Context, log io.Writer, root string) error
 	command func(root string) []string
 }
 
@@ -27,8 +28,8 @@ func Foreigns() []Foreign {
 	rust := func(binary string) Foreign {
 		return Foreign{
 			Tool: "cargo",
-			build: func(log io.Writer, root string) error {
-				return runIn(log, filepath.Join(root, "rust"), "cargo", "build", "--release", "--locked")
+			build: func(ctx context.Context, log io.Writer, root string) error {
+				return runIn(ctx, log, filepath.Join(root, "rust"), "cargo", "build", "--release", "--locked")
 			},
 			command: func(root string) []string {
 				return []string{filepath.Join(root, "rust", "target", "release", binary)}
@@ -40,7 +41,7 @@ func Foreigns() []Foreign {
 	tsmls := Foreign{
 		Name: "ts-mls",
 		Tool: "node",
-		build: func(log io.Writer, root string) error {
+		build: func(ctx context.Context, log io.Writer, root string) error {
 			dir := filepath.Join(root, "node")
 			lock, err := os.Stat(filepath.Join(dir, "package-lock.json"))
 			if err != nil {
@@ -51,7 +52,7 @@ func Foreigns() []Foreign {
 			if err == nil && !installed.ModTime().Before(lock.ModTime()) {
 				return nil
 			}
-			return runIn(log, dir, "npm", "ci", "--no-audit", "--no-fund")
+			return runIn(ctx, log, dir, "npm", "ci", "--no-audit", "--no-fund")
 		},
 		command: func(root string) []string {
 			return []string{"node", filepath.Join(root, "node", "main.mjs")}
@@ -60,11 +61,14 @@ func Foreigns() []Foreign {
 	return []Foreign{openmls, mlsrs, tsmls}
 }
 
-func runIn(log io.Writer, dir, name string, args ...string) error {
-	cmd := exec.Command(name, args...)
+func runIn(ctx context.Context, log io.Writer, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // not that the process was killed
+		}
 		return fmt.Errorf("interop: %s in %s: %w", name, dir, err)
 	}
 	return nil
@@ -81,8 +85,9 @@ func root() (string, error) {
 }
 
 // Build makes the peer ready to start; what the toolchain says goes to log. The first build of the
-// Rust peers takes minutes, later ones a moment. Errors: [ErrNoToolchain].
-func (f Foreign) Build(log io.Writer) error {
+// Rust peers takes minutes, later ones a moment, and one that ctx ended goes on where it was.
+// Errors: [ErrNoToolchain], ctx's.
+func (f Foreign) Build(ctx context.Context, log io.Writer) error {
 	if _, err := exec.LookPath(f.Tool); err != nil {
 		return fmt.Errorf("%w: %s needs %s", ErrNoToolchain, f.Name, f.Tool)
 	}
@@ -92,7 +97,7 @@ func (f Foreign) Build(log io.Writer) error {
 	}
 	start := time.Now()
 	fmt.Fprintf(log, "interop: building peer %s\n", f.Name)
-	if err := f.build(log, dir); err != nil {
+	if err := f.build(ctx, log, dir); err != nil {
 		return err
 	}
 	fmt.Fprintf(log, "interop: peer %s ready after %s\n", f.Name, time.Since(start).Round(time.Millisecond))

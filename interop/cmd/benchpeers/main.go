@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -62,7 +63,7 @@ func run(suite uint16, sizeList string, slow int, only, out string, figureName s
 		if !slices.Contains(wanted, f.Name) {
 			continue
 		}
-		err := f.Build(os.Stderr)
+		err := f.Build(context.Background(), os.Stderr)
 		if errors.Is(err, interop.ErrNoToolchain) {
 			log.Print(err)
 			continue
