@@ -5,13 +5,22 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/provider"
+	"github.com/comity-im/comity/store"
 )
+
+// A Backup is a copy of the database in a file of the provider's machine.
+type Backup struct {
+	File  string `json:"file"`
+	Bytes int64  `json:"bytes"`
+}
 
 // serveAdmin serves what is for this machine only: metrics, profiles, and the
 // commands of comity admin.
@@ -45,6 +54,24 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 		reply(w, map[string]any{"report": s.out.Diagnose(ctx, d), "status": status, "queue": queue}, err)
 	})
 	mux.HandleFunc("POST /admin/v1/peers/{domain}/{action}", s.peerAction)
+	mux.HandleFunc("POST /admin/v1/backup", func(w http.ResponseWriter, r *http.Request) {
+		var b Backup
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&b); err != nil || !filepath.IsAbs(b.File) {
+			http.Error(w, "name the backup's file with its whole path", http.StatusBadRequest)
+			return
+		}
+		err := s.store.Backup(r.Context(), b.File)
+		if err == nil {
+			var info os.FileInfo
+			if info, err = os.Stat(b.File); err == nil {
+				b.Bytes = info.Size()
+			}
+		}
+		reply(w, b, err)
+	})
+	mux.HandleFunc("POST /admin/v1/restored", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, struct{}{}, s.store.Update(r.Context(), (*store.Tx).Restored))
+	})
 	mux.HandleFunc("GET /admin/v1/reports", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.provider.Reports(r.Context())
 		reply(w, v, err)

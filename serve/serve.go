@@ -107,6 +107,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.store, err = openStore(ctx, cfg); err != nil {
 		return err
 	}
+	if was, err := s.store.WasRestored(ctx); err != nil {
+		return err
+	} else if was {
+		logger.Warn("this database is a backup that was restored: events go on with new numbers, and the stock of KeyPackages was dropped; rooms hosted here may be in an earlier epoch than their members, whose devices then come in anew")
+	}
 	if s.out, err = federation.NewClient(federation.ClientConfig{Certificate: s.cert, Peers: s.peers, Logger: logger, Registry: s.registry}); err != nil {
 		return err
 	}

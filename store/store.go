@@ -66,6 +66,9 @@ type Dialect struct {
 	// ClockQuery selects the database's time in milliseconds; empty: the one
 	// process that writes goes by its own.
 	ClockQuery string
+	// Backup writes a copy of the database that has a Meta named mark to an empty
+	// file; nil: the engine has tools for that.
+	Backup func(ctx context.Context, db *sql.DB, file, mark string) error
 	// Bus carries hints between the nodes; nil: there is one node only.
 	Bus Bus
 }

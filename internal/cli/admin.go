@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/comity-im/comity/federation"
 	"github.com/comity-im/comity/provider"
+	"github.com/comity-im/comity/serve"
 )
 
 // Admin asks a running provider, over its admin listener.
@@ -22,11 +24,13 @@ type Admin struct {
 	At   string `help:"The provider's admin address." default:"127.0.0.1:8445" env:"COMITY_ADMIN"`
 	JSON bool   `help:"Print JSON." name:"json"`
 
-	Status  AdminStatus  `cmd:"" help:"Sizes, rooms, connections, queues."`
-	Peers   AdminPeers   `cmd:"" help:"All peers: how they are, when they were last well."`
-	Peer    AdminPeer    `cmd:"" help:"One peer: which side is failing and how, and what waits for it; or change how we deal with it."`
-	Reports AdminReports `cmd:"" help:"Abuse reports, the newest first."`
-	User    AdminUser    `cmd:"" help:"What the provider vouches for of a user, for rooms that preauthorize by it."`
+	Status   AdminStatus   `cmd:"" help:"Sizes, rooms, connections, queues."`
+	Peers    AdminPeers    `cmd:"" help:"All peers: how they are, when they were last well."`
+	Peer     AdminPeer     `cmd:"" help:"One peer: which side is failing and how, and what waits for it; or change how we deal with it."`
+	Reports  AdminReports  `cmd:"" help:"Abuse reports, the newest first."`
+	Backup   AdminBackup   `cmd:"" help:"Copy the SQLite database to a file while the provider runs."`
+	Restored AdminRestored `cmd:"" help:"Say that the PostgreSQL database was restored from a backup, once, before clients connect."`
+	User     AdminUser     `cmd:"" help:"What the provider vouches for of a user, for rooms that preauthorize by it."`
 }
 
 // call asks the admin listener.
@@ -184,6 +188,38 @@ func (AdminReports) Run(ctx context.Context, a *Admin, out io.Writer) error {
 			}
 		}
 	})
+}
+
+// AdminBackup is comity admin backup.
+type AdminBackup struct {
+	File string `arg:"" help:"A file that does not exist yet, on the provider's machine." type:"path"`
+}
+
+// Run makes the provider copy its database.
+func (b *AdminBackup) Run(ctx context.Context, a *Admin, out io.Writer) error {
+	v := serve.Backup{File: b.File}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := a.call(ctx, http.MethodPost, "backup", bytes.NewReader(body), &v); err != nil {
+		return err
+	}
+	return a.show(out, v, func(w io.Writer) {
+		fmt.Fprintf(w, "%s\t%d octets; uploaded files are in the folder assets and are copied with it\n", v.File, v.Bytes)
+	})
+}
+
+// AdminRestored is comity admin restored.
+type AdminRestored struct{}
+
+// Run makes a restored database safe to go on from.
+func (AdminRestored) Run(ctx context.Context, a *Admin, out io.Writer) error {
+	var none struct{}
+	if err := a.call(ctx, http.MethodPost, "restored", nil, &none); err != nil {
+		return err
+	}
+	return a.show(out, none, func(w io.Writer) { fmt.Fprintln(w, "events go on with new numbers; clients upload new KeyPackages") })
 }
 
 // AdminUser is comity admin user.

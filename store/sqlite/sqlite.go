@@ -35,6 +35,7 @@ var dialect = store.Dialect{
 	Duplicate:    duplicate,
 	SingleWriter: true,
 	Readers:      readers,
+	Backup:       backup,
 	SizeQuery:    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
 }
 
@@ -97,6 +98,30 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 		return nil, advise(path, err)
 	}
 	return s, nil
+}
+
+// backup copies the database in one reading transaction: what is written
+// meanwhile is not in the copy.
+func backup(ctx context.Context, db *sql.DB, file, mark string) error {
+	var path string
+	if err := db.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path); err != nil {
+		return err
+	}
+	// Our readers may write nothing, not even another file.
+	from, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_pragma=busy_timeout(10000)")
+	if err != nil {
+		return err
+	}
+	_, err = from.ExecContext(ctx, "VACUUM INTO ?", file)
+	if err = errors.Join(err, from.Close()); err != nil {
+		return err
+	}
+	to, err := sql.Open("sqlite", "file:"+(&url.URL{Path: file}).EscapedPath()+"?mode=rw&_pragma=synchronous(FULL)")
+	if err != nil {
+		return err
+	}
+	_, err = to.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", mark, []byte{1})
+	return errors.Join(err, to.Close())
 }
 
 func duplicate(err error) bool {
