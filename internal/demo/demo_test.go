@@ -37,7 +37,13 @@ func options(t *testing.T, out io.Writer) demo.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return demo.Options{Out: out, Dir: t.TempDir(), Command: []string{exe, "serve-for-test"}}
+	dir := os.Getenv("COMITY_DEMO_DIR") // to look at the logs afterwards
+	if dir == "" {
+		dir = t.TempDir()
+	} else if dir, err = os.MkdirTemp(dir, "story-"); err != nil {
+		t.Fatal(err)
+	}
+	return demo.Options{Out: out, Dir: dir, Command: []string{exe, "serve-for-test"}}
 }
 
 func play(t *testing.T, o demo.Options) {

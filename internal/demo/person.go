@@ -3,8 +3,10 @@ package demo
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/comity-im/comity/client"
 	"github.com/comity-im/comity/client/clientdb"
@@ -22,6 +24,7 @@ type person struct {
 	story             *story
 	client            *client.Client
 	store             *clientdb.DB
+	log               *os.File
 	stop              context.CancelFunc
 	stopped           chan struct{}
 	gone              bool // left the room
@@ -69,8 +72,13 @@ func (p *person) open(ctx context.Context, at *cluster.Provider, c *cluster.Clus
 	if err := client.SaveSession(ctx, p.store, client.Session{Session: session, URL: at.ClientURL(), Roots: roots}); err != nil {
 		return err
 	}
+	if p.log, err = os.OpenFile(p.dir+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+		return err
+	}
 	p.changed, p.read = make(chan struct{}), map[content.MessageID]int{}
-	p.client, err = client.Open(ctx, client.Config{Store: p.store, Provider: client.Over(api.WithToken(session.Token)), Notify: p.notify})
+	p.client, err = client.Open(ctx, client.Config{Store: p.store, Provider: client.Over(api.WithToken(session.Token)), Notify: p.notify,
+		Logger: slog.New(slog.NewJSONHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 	if err != nil {
 		return err
 	}
@@ -85,6 +93,7 @@ func (p *person) open(ctx context.Context, at *cluster.Provider, c *cluster.Clus
 
 // notify keeps what happens at the device.
 func (p *person) notify(e client.Event) {
+	fmt.Fprintf(p.log, "%s event %s %s\n", e.Time.Format(time.RFC3339Nano), e.Kind, e.Line())
 	p.mu.Lock()
 	p.events = append(p.events, e)
 	if e.Kind == client.EventMessage && e.Message != nil {
@@ -127,6 +136,7 @@ func (p *person) close() {
 	}
 	if p.store != nil {
 		p.store.Close()
+		p.log.Close()
 		p.store = nil
 	}
 }
