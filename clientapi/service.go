@@ -79,7 +79,8 @@ type Stock struct {
 type RoomInfo struct {
 	Room   mimi.RoomURI `json:"room"`
 	Joined bool         `json:"joined"` // false: the user is listed, the device has not joined
-	Read   int64        `json:"read"`   // position that was acknowledged
+	First  int64        `json:"first"`  // position of the first event for the device
+	Read   int64        `json:"read"`   // position that was acknowledged; before First: none yet
 	Newest int64        `json:"newest"`
 }
 

@@ -164,7 +164,7 @@ func (s service) Rooms(ctx context.Context, d clientapi.Device) (list []clientap
 			return err
 		}
 		for _, m := range own {
-			list = append(list, clientapi.RoomInfo{Room: mimi.RoomURI(m.RoomURI), Joined: true, Read: m.CursorSeq, Newest: m.LastSeq})
+			list = append(list, clientapi.RoomInfo{Room: mimi.RoomURI(m.RoomURI), Joined: true, First: m.FirstSeq, Read: m.CursorSeq, Newest: m.LastSeq})
 		}
 		add := func(room string) {
 			if !slices.ContainsFunc(list, func(r clientapi.RoomInfo) bool { return string(r.Room) == room }) {
