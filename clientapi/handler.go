@@ -38,12 +38,17 @@ type HandlerConfig struct {
 	// AuthLimit bounds how many log-ins and registrations are worked on at a
 	// time (each hashes a password); 0 means 4.
 	AuthLimit int
+	Limits    Limits
+	// Refused is told of every request that was refused, with the reason. May be
+	// nil.
+	Refused func(operation string, code Code)
 }
 
 type handler struct {
 	HandlerConfig
 	routes map[string]route
 	auth   chan struct{}
+	users  *users
 }
 
 // A route serves one operation. arg is the raw path below the operation's name.
@@ -61,7 +66,10 @@ func NewHandler(cfg HandlerConfig) http.Handler {
 	if cfg.Observe == nil {
 		cfg.Observe = func(string, int, time.Duration) {}
 	}
-	return &handler{HandlerConfig: cfg, auth: make(chan struct{}, cfg.AuthLimit), routes: routes}
+	if cfg.Refused == nil {
+		cfg.Refused = func(string, Code) {}
+	}
+	return &handler{HandlerConfig: cfg, auth: make(chan struct{}, cfg.AuthLimit), users: newUsers(cfg.Limits), routes: routes}
 }
 
 var routes = map[string]route{
@@ -104,32 +112,49 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = Errorf(CodeNotFound, "there is nothing at %s; the client API is below %s", r.URL.Path, Prefix)
 	case !strings.Contains(" "+rt.methods+" ", " "+r.Method+" "):
 		w.Header().Set("Allow", strings.ReplaceAll(rt.methods, " ", ", "))
+		h.refused(name, "", Errorf(CodeBadRequest, "%s takes %s, not %s", name, rt.methods, r.Method))
 		http.Error(sw, fmt.Sprintf("%s takes %s, not %s", name, rt.methods, r.Method), http.StatusMethodNotAllowed)
 	default:
-		err = h.serve(sw, r, rt, arg)
+		var d Device
+		if d, err = h.serve(sw, r, name, rt, arg); err != nil {
+			h.fail(sw, name, d, err)
+		}
 	}
-	if err != nil {
-		h.fail(sw, r, name, err)
+	if err != nil && sw.status == 0 {
+		h.fail(sw, name, Device{}, err)
 	}
 	h.Observe(name, sw.status, time.Since(start))
 }
 
-func (h *handler) serve(w http.ResponseWriter, r *http.Request, rt route, arg string) error {
-	if rt.open {
-		return rt.serve(h, w, r, Device{}, arg)
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, name string, rt route, arg string) (Device, error) {
+	if name != "events" {
+		limitTime(w, name)
 	}
+	if rt.open {
+		return Device{}, rt.serve(h, w, r, Device{}, arg)
+	}
+	d, err := h.authenticate(r)
+	if err != nil {
+		return d, err
+	}
+	end, err := h.users.begin(d.User, name)
+	if err != nil {
+		return d, err
+	}
+	defer end()
+	return d, rt.serve(h, w, r, d, arg)
+}
+
+// authenticate returns the device whose session a request has.
+func (h *handler) authenticate(r *http.Request) (Device, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
 		token, ok = offered(r)
 	}
 	if !ok {
-		return Errorf(CodeUnauthorized, "no session: log in first")
+		return Device{}, Errorf(CodeUnauthorized, "no session: log in first")
 	}
-	d, err := h.Service.Authenticate(r.Context(), token)
-	if err != nil {
-		return err
-	}
-	return rt.serve(h, w, r, d, arg)
+	return h.Service.Authenticate(r.Context(), token)
 }
 
 // offered returns the token that a client offers among its WebSocket's subprotocols.
@@ -146,24 +171,31 @@ func offered(r *http.Request) (string, bool) {
 
 // fail answers with an error. What a client can't act on is logged and not
 // told.
-func (h *handler) fail(w *statusWriter, r *http.Request, name string, err error) {
+func (h *handler) fail(w *statusWriter, name string, d Device, err error) {
 	if w.status != 0 {
 		h.Logger.Warn("client request broke off", "operation", name, "error", err)
 		return
 	}
-	e := asError(err)
-	if e.Code == CodeFailed {
-		h.Logger.Error("client request failed", "operation", name, "error", err)
-		e = Errorf(CodeFailed, "the provider failed to do this; its log says why")
-	} else {
-		h.Logger.Info("client request refused", "operation", name, "code", string(e.Code), "reason", e.Message)
-	}
+	e := h.refused(name, d.Client, err)
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(statuses[e.Code])
 	json.NewEncoder(w).Encode(e)
+}
+
+// refused logs and counts a request that was not granted, and returns what its
+// client may know of it.
+func (h *handler) refused(name string, client mimi.ClientURI, err error) *Error {
+	e := asError(err)
+	h.Refused(name, e.Code)
+	if e.Code == CodeFailed {
+		h.Logger.Error("client request failed", "operation", name, "client", string(client), "error", err)
+		return Errorf(CodeFailed, "the provider failed to do this; its log says why")
+	}
+	h.Logger.Info("client request refused", "operation", name, "client", string(client), "code", string(e.Code), "reason", e.Message)
+	return e
 }
 
 // asError finds the *Error in err, or makes one.

@@ -22,7 +22,12 @@ func (h *handler) register(w http.ResponseWriter, r *http.Request, _ Device, _ s
 }
 
 func (h *handler) login(w http.ResponseWriter, r *http.Request, _ Device, _ string) error {
-	return h.session(w, r, h.Service.Login)
+	return h.session(w, r, func(ctx context.Context, l Login) (Session, error) {
+		if err := h.users.login(l.User); err != nil {
+			return Session{}, err
+		}
+		return h.Service.Login(ctx, l)
+	})
 }
 
 func (h *handler) session(w http.ResponseWriter, r *http.Request, open func(context.Context, Login) (Session, error)) error {

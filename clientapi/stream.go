@@ -37,7 +37,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, d Device, _ str
 	defer conn.CloseNow()
 	conn.SetReadLimit(MaxMessage + 4096)
 	ctx, cancel := context.WithCancelCause(r.Context())
-	s := &stream{h: h, d: d, conn: conn, sub: sub, cancel: cancel, submits: make(chan struct{}, submitsAtOnce)}
+	s := &stream{h: h, d: d, request: r, conn: conn, sub: sub, cancel: cancel, submits: make(chan struct{}, submitsAtOnce)}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.end(s.push(ctx)) })
 	wg.Go(func() { s.end(s.ping(ctx)) })
@@ -56,6 +56,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, d Device, _ str
 type stream struct {
 	h       *handler
 	d       Device
+	request *http.Request // that opened the connection
 	conn    *websocket.Conn
 	sub     Subscription
 	cancel  context.CancelCauseFunc
@@ -100,6 +101,10 @@ func (s *stream) ping(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
+			// A session that has ended ends its connections, whichever node ended it.
+			if d, err := s.h.authenticate(s.request); err != nil && asError(err).Code == CodeUnauthorized || err == nil && d != s.d {
+				return errors.Join(err, errors.New("the session has ended"))
+			}
 			if err := s.conn.Ping(ctx); err != nil {
 				return err
 			}
@@ -125,6 +130,10 @@ func (s *stream) pull(ctx context.Context, wg *sync.WaitGroup) error {
 				return err
 			}
 		case FrameSubmit:
+			// Who sends too fast is read more slowly.
+			if err := s.h.users.submits(s.d.User).Wait(ctx); err != nil {
+				return err
+			}
 			select {
 			case s.submits <- struct{}{}:
 			case <-ctx.Done():
@@ -155,12 +164,8 @@ func (s *stream) submit(ctx context.Context, id uint64, room mimi.RoomURI, body 
 	}
 	status := http.StatusOK
 	if err != nil {
-		e := asError(err)
+		e := s.h.refused("submitMessage", s.d.Client, err)
 		status = statuses[e.Code]
-		if e.Code == CodeFailed {
-			s.h.Logger.Error("client request failed", "operation", "submitMessage", "error", err)
-			e = Errorf(CodeFailed, "the provider failed to do this; its log says why")
-		}
 		answer = &Frame{Type: FrameRefuse, ID: id, Reason: e.Code, Body: []byte(e.Message)}
 	}
 	s.h.Observe("submitMessage", status, time.Since(start))

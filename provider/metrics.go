@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/mimi"
 )
 
@@ -15,6 +16,7 @@ type Metrics struct {
 	delivered  *prometheus.CounterVec
 	notify     *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
+	clients    *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics of a provider.
@@ -31,7 +33,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "comity_client_request_seconds", Help: "Duration of clients' requests, by operation and result.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"operation", "result"}),
 	}
-	reg.MustRegister(m.refusals, m.deliveries, m.delivered, m.notify, m.requests)
+	m.clients = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "comity_client_refusals_total", Help: "Clients' requests that were refused, by operation and reason."}, []string{"operation", "code"})
+	reg.MustRegister(m.clients, m.refusals, m.deliveries, m.delivered, m.notify, m.requests)
 	return m
 }
 
@@ -68,4 +72,11 @@ func (m *Metrics) ClientRequest(operation string, status int, took time.Duration
 		result = "refused"
 	}
 	m.requests.WithLabelValues(operation, result).Observe(took.Seconds())
+}
+
+// ClientRefused counts a client's request that was refused.
+func (m *Metrics) ClientRefused(operation string, code clientapi.Code) {
+	if m != nil {
+		m.clients.WithLabelValues(operation, string(code)).Inc()
+	}
 }

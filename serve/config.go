@@ -14,6 +14,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/federation"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls/suite"
@@ -108,6 +109,19 @@ type Limits struct {
 	PeerBurst        int      `toml:"peer_burst"`
 	PeerConcurrent   int      `toml:"peer_concurrent"`
 	QueriesPerSecond float64  `toml:"queries_per_second"`
+	KeysPerProvider  int      `toml:"keys_per_provider"`
+	ReportsPerHour   int      `toml:"reports_per_hour"`
+	KeepReports      string   `toml:"keep_reports"`
+	FrankingAge      string   `toml:"franking_age"`
+
+	ClientPerSecond   float64 `toml:"client_per_second"`
+	ClientBurst       int     `toml:"client_burst"`
+	ClientConcurrent  int     `toml:"client_concurrent"`
+	ClientConnections int     `toml:"client_connections"`
+	SubmitsPerSecond  float64 `toml:"submits_per_second"`
+	SubmitBurst       int     `toml:"submit_burst"`
+	LoginsPerMinute   float64 `toml:"logins_per_minute"`
+	LoginBurst        int     `toml:"login_burst"`
 }
 
 // Example is a config file with every setting and its default.
@@ -169,6 +183,18 @@ peer_per_second = 100.0      # requests of one peer
 peer_burst = 400
 peer_concurrent = 64
 queries_per_second = 1.0     # identifier queries of one peer or user
+keys_per_provider = 1000     # KeyPackages of one user that all users of one provider may have in an hour
+reports_per_hour = 60        # abuse reports of one reporter
+keep_reports = "9600h"       # how long they are kept
+franking_age = "2160h"       # when the secret that messages are franked with is replaced; reports need the old ones, which stay
+client_per_second = 100.0    # requests of one of our users, over all devices
+client_burst = 500
+client_concurrent = 64       # ... under way
+client_connections = 32      # event connections of one user
+submits_per_second = 500.0   # messages of one user; on a connection they are read more slowly instead of refused
+submit_burst = 5000
+logins_per_minute = 12.0     # log-ins under one name
+login_burst = 20
 `
 
 // Default is the config of a file that says nothing.
@@ -258,8 +284,10 @@ func (c *Config) Check() error {
 	if _, err := time.ParseDuration(c.Limits.Retention); err != nil {
 		bad("limits.retention: %v", err)
 	}
-	if _, err := time.ParseDuration(c.Limits.KeepAssets); err != nil {
-		bad("limits.keep_assets: %v", err)
+	for name, value := range map[string]string{"keep_assets": c.Limits.KeepAssets, "keep_reports": c.Limits.KeepReports, "franking_age": c.Limits.FrankingAge} {
+		if _, err := time.ParseDuration(value); err != nil {
+			bad("limits.%s: %v", name, err)
+		}
 	}
 	if u, err := url.Parse(c.Public.Assets); c.Public.Assets != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 		bad("public.assets: %q is not an https URL", c.Public.Assets)
@@ -338,4 +366,12 @@ func port(listen string) string {
 		return ""
 	}
 	return ":" + port
+}
+
+// clients are the limits of our own users.
+func (l *Limits) clients() clientapi.Limits {
+	return clientapi.Limits{
+		PerSecond: l.ClientPerSecond, Burst: l.ClientBurst, Concurrent: l.ClientConcurrent, Connections: l.ClientConnections,
+		SubmitsPerSecond: l.SubmitsPerSecond, SubmitBurst: l.SubmitBurst, LoginsPerSecond: l.LoginsPerMinute / 60, LoginBurst: l.LoginBurst,
+	}
 }

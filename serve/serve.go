@@ -139,6 +139,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 		kept = s.assets
 	}
 	retention, _ := time.ParseDuration(cfg.Limits.Retention) // checked
+	keepReports, _ := time.ParseDuration(cfg.Limits.KeepReports)
+	frankingAge, _ := time.ParseDuration(cfg.Limits.FrankingAge)
 	var suites []suite.ID
 	for _, id := range cfg.Limits.Suites {
 		suites = append(suites, suite.ID(id))
@@ -148,6 +150,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Registration: cfg.Accounts.Registration, Invites: cfg.Accounts.Invites, ConsentFirst: cfg.Accounts.ConsentFirst, HiddenHandles: cfg.Accounts.HiddenHandles,
 		Suites: suites, StockFloor: cfg.Limits.StockFloor, StockCeiling: cfg.Limits.StockCeiling, KeysPerRequester: cfg.Limits.KeysPerRequester,
 		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond,
+		KeysPerProvider: cfg.Limits.KeysPerProvider, ReportsPerHour: cfg.Limits.ReportsPerHour, KeepReports: keepReports, FrankingAge: frankingAge,
 		Assets: kept, MaxAsset: cfg.Limits.MaxAsset, AssetDomains: cfg.assetDomains(), Proxy: proxy.ProxyDownload,
 	})
 	if err != nil {
@@ -301,7 +304,7 @@ func serveHTTP(ctx context.Context, server *http.Server, serve func() error) err
 
 func (s *Server) serveClients(ctx context.Context) error {
 	mux := http.NewServeMux()
-	mux.Handle(clientapi.Prefix, clientapi.NewHandler(clientapi.HandlerConfig{Service: s.provider.Clients(), Logger: s.logger, Observe: s.metrics.ClientRequest}))
+	mux.Handle(clientapi.Prefix, clientapi.NewHandler(clientapi.HandlerConfig{Service: s.provider.Clients(), Logger: s.logger, Observe: s.metrics.ClientRequest, Refused: s.metrics.ClientRefused, Limits: s.cfg.Limits.clients()}))
 	if s.assets != nil {
 		mux.Handle("/assets/", s.assets)
 	}

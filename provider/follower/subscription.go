@@ -194,6 +194,7 @@ func (s *Subscription) refresh(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
+		s.reload()
 		return err
 	}
 	s.f.notify.mu.Lock()
@@ -274,6 +275,14 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 				return err
 			})
 			if err != nil {
+				s.mu.Lock()
+				if s.rooms[id] == p {
+					s.queue(id, p)
+				}
+				s.mu.Unlock()
+				if len(out) > 0 {
+					return out, nil // the error comes again
+				}
 				return nil, err
 			}
 			full = len(events) == readAtOnce

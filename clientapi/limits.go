@@ -1,0 +1,185 @@
+package clientapi
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/comity-im/comity/mimi"
+)
+
+// Limits bound what one user may ask of its provider, over all devices; zero
+// fields take the default that is named with them.
+type Limits struct {
+	// PerSecond is the sustained rate of requests, Burst how many may come at
+	// once, and Concurrent how many may be under way; 100, 500 and 64.
+	PerSecond  float64
+	Burst      int
+	Concurrent int
+	// SubmitsPerSecond and SubmitBurst are the same for messages, which are not
+	// counted among the requests; 500 and 5000. On a connection they are not
+	// refused, but read more slowly.
+	SubmitsPerSecond float64
+	SubmitBurst      int
+	// Connections is how many event connections may be open; 32.
+	Connections int
+	// LoginsPerSecond and LoginBurst bound the log-ins under one name; 0.2 and 20.
+	LoginsPerSecond float64
+	LoginBurst      int
+}
+
+func (l Limits) withDefaults() Limits {
+	float := func(v *float64, d float64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	whole := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	float(&l.PerSecond, 100)
+	whole(&l.Burst, 500)
+	whole(&l.Concurrent, 64)
+	float(&l.SubmitsPerSecond, 500)
+	whole(&l.SubmitBurst, 5000)
+	whole(&l.Connections, 32)
+	float(&l.LoginsPerSecond, 0.2)
+	whole(&l.LoginBurst, 20)
+	return l
+}
+
+// How long the body of a request may take to arrive: an upload, a handshake with
+// its tree, anything else.
+const (
+	assetTime  = 30 * time.Minute
+	updateTime = 10 * time.Minute
+	bodyTime   = time.Minute
+)
+
+func timeFor(operation string) time.Duration {
+	switch operation {
+	case "assets":
+		return assetTime
+	case "update", "rooms", "reportAbuse":
+		return updateTime
+	}
+	return bodyTime
+}
+
+// maxUsers bounds how many users' use is remembered.
+const maxUsers = 100000
+
+// users counts what each user does.
+type users struct {
+	limits Limits
+
+	mu     sync.Mutex
+	of     map[mimi.UserURI]*usage
+	logins map[string]*rate.Limiter // by name
+}
+
+// usage is what one user does at present; users.mu covers the counts.
+type usage struct {
+	requests, submits     *rate.Limiter
+	inFlight, connections int
+}
+
+func newUsers(l Limits) *users {
+	return &users{limits: l.withDefaults(), of: map[mimi.UserURI]*usage{}, logins: map[string]*rate.Limiter{}}
+}
+
+// get returns the usage of a user; u.mu is held.
+func (u *users) get(user mimi.UserURI) *usage {
+	if s := u.of[user]; s != nil {
+		return s
+	}
+	if len(u.of) >= maxUsers {
+		for k, s := range u.of {
+			if s.inFlight == 0 && s.connections == 0 {
+				delete(u.of, k)
+			}
+		}
+	}
+	l := u.limits
+	s := &usage{requests: rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst), submits: rate.NewLimiter(rate.Limit(l.SubmitsPerSecond), l.SubmitBurst)}
+	u.of[user] = s
+	return s
+}
+
+// take counts one event, or says how long to wait for it.
+func take(l *rate.Limiter) time.Duration {
+	r := l.Reserve()
+	wait := r.Delay()
+	if wait > 0 {
+		r.Cancel()
+	}
+	return wait
+}
+
+func tooMany(wait time.Duration, what string) *Error {
+	e := Errorf(CodeTooMany, "%s; try again in %v", what, wait.Round(time.Millisecond))
+	e.RetryAfter = wait
+	return e
+}
+
+// begin counts a request of a user; end must follow if it is nil.
+func (u *users) begin(user mimi.UserURI, operation string) (end func(), err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.get(user)
+	count, most, what := &s.inFlight, u.limits.Concurrent, "requests at a time"
+	if operation == "events" {
+		count, most, what = &s.connections, u.limits.Connections, "connections"
+	}
+	if *count >= most {
+		return nil, tooMany(time.Second, "too many "+what)
+	}
+	bucket := s.requests
+	if operation == "submitMessage" {
+		bucket = s.submits
+	}
+	if wait := take(bucket); wait > 0 {
+		return nil, tooMany(wait, "too many requests")
+	}
+	*count++
+	return func() {
+		u.mu.Lock()
+		*count--
+		u.mu.Unlock()
+	}, nil
+}
+
+// submits is the bucket of a user's messages.
+func (u *users) submits(user mimi.UserURI) *rate.Limiter {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.get(user).submits
+}
+
+// login counts a log-in under a name.
+func (u *users) login(name string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l := u.logins[name]
+	if l == nil {
+		if len(u.logins) >= maxUsers {
+			clear(u.logins)
+		}
+		l = rate.NewLimiter(rate.Limit(u.limits.LoginsPerSecond), u.limits.LoginBurst)
+		u.logins[name] = l
+	}
+	if wait := take(l); wait > 0 {
+		return tooMany(wait, "too many log-ins under this name")
+	}
+	return nil
+}
+
+// limitTime bounds how long a request's body may take.
+func limitTime(w http.ResponseWriter, operation string) {
+	// Some writers, such as those of tests, have no deadlines.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeFor(operation)))
+}

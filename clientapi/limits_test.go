@@ -1,0 +1,144 @@
+package clientapi
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/comity-im/comity/mimi"
+)
+
+// busy is a provider whose answers take as long as the test says.
+type busy struct {
+	Service
+	enter chan struct{}
+	leave chan struct{}
+}
+
+func (b *busy) Authenticate(_ context.Context, token string) (Device, error) {
+	user, err := mimi.NewUserURI("a.example", token)
+	return Device{User: user}, err
+}
+
+func (b *busy) Devices(context.Context, Device) ([]DeviceInfo, error) {
+	if b.enter != nil {
+		b.enter <- struct{}{}
+		<-b.leave
+	}
+	return nil, nil
+}
+
+func (b *busy) Login(context.Context, Login) (Session, error) {
+	return Session{}, Errorf(CodeUnauthorized, "the user name or the password is wrong")
+}
+
+type refusals struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (r *refusals) add(operation string, code Code) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, operation+" "+string(code))
+}
+
+func request(h http.Handler, method, path, user, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, Prefix+path, strings.NewReader(body))
+	if user != "" {
+		r.Header.Set("Authorization", "Bearer "+user)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestRequestsAreLimitedPerUser(t *testing.T) {
+	var log bytes.Buffer
+	var no refusals
+	h := NewHandler(HandlerConfig{Service: &busy{}, Logger: slog.New(slog.NewTextHandler(&log, nil)), Limits: Limits{PerSecond: 0.001, Burst: 3}, Refused: no.add})
+	for i, want := range []int{200, 200, 200, 429} {
+		w := request(h, "GET", "devices", "alice", "")
+		if w.Code != want {
+			t.Errorf("request %d: %d, not %d", i, w.Code, want)
+		}
+		if want == 429 && w.Header().Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	if w := request(h, "GET", "devices", "bob", ""); w.Code != 200 {
+		t.Errorf("bob pays for alice: %d", w.Code)
+	}
+	if len(no.list) != 1 || no.list[0] != "devices too_many" || strings.Count(log.String(), "client request refused") != 1 {
+		t.Errorf("refusals: %q, log %q", no.list, log.String())
+	}
+	for _, x := range [][3]string{{"GET", "devices", "devices unauthorized"}, {"PUT", "devices", "devices bad_request"}, {"GET", "nothing", "unknown not_found"}} {
+		request(h, x[0], x[1], "", "")
+		if last := no.list[len(no.list)-1]; last != x[2] {
+			t.Errorf("%s %s counts as %q", x[0], x[1], last)
+		}
+	}
+}
+
+func TestRequestsAtATime(t *testing.T) {
+	b := &busy{enter: make(chan struct{}), leave: make(chan struct{})}
+	h := NewHandler(HandlerConfig{Service: b, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Limits: Limits{Concurrent: 2}})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			if w := request(h, "GET", "devices", "alice", ""); w.Code != 200 {
+				t.Error(w.Code)
+			}
+		})
+		<-b.enter
+	}
+	if w := request(h, "GET", "devices", "alice", ""); w.Code != 429 {
+		t.Errorf("a third at the same time: %d", w.Code)
+	}
+	close(b.leave)
+	wg.Wait()
+	b.enter = nil
+	if w := request(h, "GET", "devices", "alice", ""); w.Code != 200 {
+		t.Errorf("afterwards: %d", w.Code)
+	}
+}
+
+func TestLoginsAreLimitedByName(t *testing.T) {
+	h := NewHandler(HandlerConfig{Service: &busy{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Limits: Limits{LoginsPerSecond: 0.001, LoginBurst: 2}})
+	for i, want := range []int{401, 401, 429} {
+		if w := request(h, "POST", "login", "", `{"user":"alice","password":"guess","device":"d"}`); w.Code != want {
+			t.Errorf("guess %d: %d, not %d", i, w.Code, want)
+		}
+	}
+	if w := request(h, "POST", "login", "", `{"user":"bob","password":"guess","device":"d"}`); w.Code != 401 {
+		t.Errorf("another name: %d", w.Code)
+	}
+}
+
+// A body that trickles in is cut off.
+func TestSlowBody(t *testing.T) {
+	h := NewHandler(HandlerConfig{Service: &busy{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	var deadline time.Time
+	r := httptest.NewRequest("POST", Prefix+"login", strings.NewReader("{}"))
+	h.ServeHTTP(&deadlines{httptest.NewRecorder(), &deadline}, r)
+	if left := time.Until(deadline); left < bodyTime/2 || left > bodyTime {
+		t.Errorf("the body of a log-in may take %v", left)
+	}
+}
+
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read *time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	*d.read = t
+	return nil
+}
