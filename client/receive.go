@@ -33,8 +33,15 @@ func (c *Client) receive(ctx context.Context, list []clientapi.Event) error {
 			continue
 		}
 		again, err := c.learn(ctx, domain)
-		if err != nil && ctx.Err() != nil {
-			return err
+		for tries := 0; err != nil && tries < askIssuers; tries++ {
+			// Its provider, or ours, may be away for a moment.
+			if err := sleep(ctx, backoff(tries)); err != nil {
+				return err
+			}
+			again, err = c.learn(ctx, domain)
+		}
+		if err != nil {
+			return &unknownIssuersError{err} // the events come again with the next connection
 		}
 		final = !again // judge the event without these issuers
 	}
@@ -665,3 +672,12 @@ func line(e *Event) string {
 	}
 	return room + string(e.Kind)
 }
+
+// askIssuers is how often a provider's issuers are asked for, with a growing
+// wait in between, before the connection is given up and made anew.
+const askIssuers = 6
+
+// An unknownIssuersError says that an event can't be judged at present.
+type unknownIssuersError struct{ error }
+
+func (e *unknownIssuersError) Unwrap() error { return e.error }

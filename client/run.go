@@ -126,7 +126,8 @@ func (c *Client) connected(ctx context.Context) error {
 			return err
 		}
 		if err := c.receive(ctx, list); err != nil {
-			if ctx.Err() != nil {
+			var unknown *unknownIssuersError
+			if ctx.Err() != nil || errors.As(err, &unknown) {
 				return err
 			}
 			return &storeError{err}
