@@ -21,7 +21,7 @@ import (
 const (
 	defaultScripts = 4
 	steps          = 24
-	clientsPerPeer = 3
+	maxPerPeer     = 6
 )
 
 type runningPeer struct {
@@ -133,7 +133,7 @@ func run(w *world, peers []runningPeer) {
 	if w.chance(50) {
 		w.hub = newHub(w)
 	}
-	for range clientsPerPeer {
+	for range 2 + w.rng.IntN(maxPerPeer-1) {
 		for _, p := range with {
 			w.newClient(p.Peer, p.capabilities)
 		}
