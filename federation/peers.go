@@ -321,6 +321,20 @@ func (p *Peers) update(domain mimi.ProviderDomain, f func(*peer)) error {
 	return nil
 }
 
+// Restore says what was known of a peer's health before the process started.
+// What happened since stands.
+func (p *Peers) Restore(domain mimi.ProviderDomain, h Health) {
+	n, known := p.find(domain)
+	if !known {
+		n = p.remember(n)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.health == (Health{}) {
+		n.health = h
+	}
+}
+
 // Reload reads all CA files again, whether they changed or not.
 func (p *Peers) Reload() {
 	p.mu.RLock()

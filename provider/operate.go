@@ -117,6 +117,7 @@ func (p *Provider) PeerQueue(ctx context.Context, d mimi.ProviderDomain, action 
 	switch action {
 	case "pause", "resume":
 		p.delivery.Pause(d, action == "pause")
+		return p.SetPeer(ctx, d, func(s *PeerSettings) { s.Paused = action == "pause" })
 	case "retry":
 		p.delivery.Contact(d)
 	case "drop":

@@ -219,6 +219,9 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	p.delivery = delivery.New(delivery.Config{
 		Store: cfg.Store, Sender: sender{p}, Node: cfg.Node, Logger: cfg.Logger, Now: cfg.Now, Observe: cfg.Metrics.notified,
 	})
+	if err := p.restorePeers(ctx); err != nil {
+		return nil, err
+	}
 	p.hub = hub.New(hub.Config{
 		Domain: cfg.Domain, Store: cfg.Store, Keys: p.hubKeys, Credentials: p.trust, Follower: p.follower,
 		Wake: p.delivery.Wake, WakeRemovals: p.wakeRemovals, Logger: cfg.Logger, Now: cfg.Now, Refused: p.refused, KeyMaterial: p.keyMaterialOf,

@@ -72,6 +72,10 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("POST /admin/v1/restored", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, s.store.Update(r.Context(), (*store.Tx).Restored))
 	})
+	mux.HandleFunc("POST /admin/v1/rotate-franking", func(w http.ResponseWriter, r *http.Request) {
+		from, err := s.provider.RotateFranking(r.Context())
+		reply(w, map[string]time.Time{"from": from}, err)
+	})
 	mux.HandleFunc("GET /admin/v1/reports", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.provider.Reports(r.Context())
 		reply(w, v, err)
@@ -97,13 +101,24 @@ func (s *Server) peerAction(w http.ResponseWriter, r *http.Request) {
 	}
 	switch action := r.PathValue("action"); action {
 	case "block":
-		err = s.peers.Block(d, "by the operator")
+		blocked := true
+		err = s.changePeer(r.Context(), d, func(p *provider.PeerSettings) { p.Blocked, p.Why = &blocked, "by the operator" })
 	case "unblock":
-		err = s.peers.Unblock(d)
+		blocked := false
+		err = s.changePeer(r.Context(), d, func(p *provider.PeerSettings) { p.Blocked, p.Why = &blocked, "" })
+	case "quota":
+		var q provider.PeerSettings
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&q); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		err = s.changePeer(r.Context(), d, func(p *provider.PeerSettings) {
+			p.PerSecond, p.Burst, p.Concurrent = q.PerSecond, q.Burst, q.Concurrent
+		})
 	case "pause", "resume", "retry", "drop":
 		err = s.provider.PeerQueue(r.Context(), d, action)
 	default:
-		http.Error(w, action+" is not block, unblock, pause, resume, retry or drop", http.StatusBadRequest)
+		http.Error(w, action+" is not block, unblock, quota, pause, resume, retry or drop", http.StatusBadRequest)
 		return
 	}
 	reply(w, map[string]string{"peer": string(d), "done": r.PathValue("action")}, err)

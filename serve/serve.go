@@ -156,6 +156,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.restorePeers(ctx); err != nil {
+		return err
+	}
 	gateway, err := s.provider.Secret(ctx, "ohttp gateway")
 	if err != nil {
 		return err
@@ -257,6 +260,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var worker sync.WaitGroup
 	worker.Go(func() { s.provider.Run(work) })
+	worker.Go(func() { s.notePeers(work) })
 	run(func(ctx context.Context) error { return s.in.Serve(ctx, s.federationListener) })
 	run(s.serveClients)
 	if s.adminListener != nil {

@@ -101,6 +101,14 @@ func (tx *Tx) Peers() ([]Peer, error) {
 	}, "SELECT domain, mode, contact_ms, failure_ms, failure, settings FROM peers ORDER BY domain")
 }
 
+// Peer returns what is known of one provider, or ErrNotFound.
+func (tx *Tx) Peer(domain string) (p Peer, err error) {
+	p.Domain = domain
+	err = tx.row("SELECT mode, contact_ms, failure_ms, failure, settings FROM peers WHERE domain = ?", domain).
+		Scan(&p.Mode, &p.ContactMillis, &p.FailureMillis, &p.Failure, &p.Settings)
+	return p, err
+}
+
 // PutPeer stores what is known of a provider.
 func (tx *Tx) PutPeer(p Peer) error {
 	_, err := tx.exec("INSERT INTO peers (domain, mode, contact_ms, failure_ms, failure, settings) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (domain) DO UPDATE SET mode = excluded.mode, contact_ms = excluded.contact_ms, failure_ms = excluded.failure_ms, failure = excluded.failure, settings = excluded.settings",

@@ -24,13 +24,14 @@ type Admin struct {
 	At   string `help:"The provider's admin address." default:"127.0.0.1:8445" env:"COMITY_ADMIN"`
 	JSON bool   `help:"Print JSON." name:"json"`
 
-	Status   AdminStatus   `cmd:"" help:"Sizes, rooms, connections, queues."`
-	Peers    AdminPeers    `cmd:"" help:"All peers: how they are, when they were last well."`
-	Peer     AdminPeer     `cmd:"" help:"One peer: which side is failing and how, and what waits for it; or change how we deal with it."`
-	Reports  AdminReports  `cmd:"" help:"Abuse reports, the newest first."`
-	Backup   AdminBackup   `cmd:"" help:"Copy the SQLite database to a file while the provider runs."`
-	Restored AdminRestored `cmd:"" help:"Say that the PostgreSQL database was restored from a backup, once, before clients connect."`
-	User     AdminUser     `cmd:"" help:"What the provider vouches for of a user, for rooms that preauthorize by it."`
+	Status   AdminStatus         `cmd:"" help:"Sizes, rooms, connections, queues."`
+	Peers    AdminPeers          `cmd:"" help:"All peers: how they are, when they were last well."`
+	Peer     AdminPeer           `cmd:"" help:"One peer: which side is failing and how, and what waits for it; or change how we deal with it."`
+	Reports  AdminReports        `cmd:"" help:"Abuse reports, the newest first."`
+	Rotate   AdminRotateFranking `cmd:"" name:"rotate-franking" help:"Replace the secret that messages are franked with; it also happens by itself (limits.franking_age)."`
+	Backup   AdminBackup         `cmd:"" help:"Copy the SQLite database to a file while the provider runs."`
+	Restored AdminRestored       `cmd:"" help:"Say that the PostgreSQL database was restored from a backup, once, before clients connect."`
+	User     AdminUser           `cmd:"" help:"What the provider vouches for of a user, for rooms that preauthorize by it."`
 }
 
 // call asks the admin listener.
@@ -129,15 +130,22 @@ func (AdminPeers) Run(ctx context.Context, a *Admin, out io.Writer) error {
 
 // AdminPeer is comity admin peer.
 type AdminPeer struct {
-	Domain string `arg:"" help:"The peer's domain."`
-	Action string `arg:"" optional:"" enum:"show,block,unblock,pause,resume,retry,drop" default:"show" help:"block: the kill switch; pause, resume: delivery; retry: deliver now; drop: give up what waits."`
+	Domain     string  `arg:"" help:"The peer's domain."`
+	PerSecond  float64 `help:"For quota: requests a second; 0: as the config says."`
+	Burst      int     `help:"For quota: requests at once."`
+	Concurrent int     `help:"For quota: requests under way."`
+	Action     string  `arg:"" optional:"" enum:"show,block,unblock,quota,pause,resume,retry,drop" default:"show" help:"block: the kill switch; quota: what it may ask; pause, resume: delivery; retry: deliver now; drop: give up what waits."`
 }
 
 // Run shows or changes one peer.
 func (p *AdminPeer) Run(ctx context.Context, a *Admin, out io.Writer) error {
 	if p.Action != "show" {
 		var done map[string]string
-		if err := a.call(ctx, http.MethodPost, "peers/"+p.Domain+"/"+p.Action, nil, &done); err != nil {
+		body, err := json.Marshal(provider.PeerSettings{PerSecond: p.PerSecond, Burst: p.Burst, Concurrent: p.Concurrent})
+		if err != nil {
+			return err
+		}
+		if err := a.call(ctx, http.MethodPost, "peers/"+p.Domain+"/"+p.Action, bytes.NewReader(body), &done); err != nil {
 			return err
 		}
 		return a.show(out, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", p.Domain, p.Action) })
@@ -162,6 +170,22 @@ func (p *AdminPeer) Run(ctx context.Context, a *Admin, out io.Writer) error {
 			fmt.Fprintf(w, "last well\t%s\n", last.Format(time.DateTime))
 		}
 		printQueue(w, v.Queue)
+	})
+}
+
+// AdminRotateFranking is comity admin rotate-franking.
+type AdminRotateFranking struct{}
+
+// Run replaces the franking secret.
+func (AdminRotateFranking) Run(ctx context.Context, a *Admin, out io.Writer) error {
+	var v struct {
+		From time.Time `json:"from"`
+	}
+	if err := a.call(ctx, http.MethodPost, "rotate-franking", nil, &v); err != nil {
+		return err
+	}
+	return a.show(out, v, func(w io.Writer) {
+		fmt.Fprintf(w, "messages are franked with a new secret from %s on; reports of older ones are verified as before\n", v.From.Format(time.TimeOnly))
 	})
 }
 
