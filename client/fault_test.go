@@ -133,7 +133,7 @@ func oneWriteFails(t *testing.T, w *world, store *brittle, alice, bob *device, n
 		return slices.Equal(texts, []string{name + ": alice 0", name + ": alice 1", name + ": bob 0", name + ": bob 1"})
 	}
 	for _, d := range []*device{alice, bob} {
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(40 * time.Second)
 		for !want(d) {
 			store.mu.Lock()
 			failed := store.failed

@@ -56,7 +56,7 @@ func (w *world) Relay(context.Context, mimi.ProviderDomain, []byte) ([]byte, err
 
 // newWorld starts a provider for each domain.
 func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}}
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var wg sync.WaitGroup
@@ -193,7 +193,7 @@ func (d *device) wait(what string, ok func(*client.Event) bool) client.Event {
 		d.mu.Unlock()
 		select {
 		case <-more:
-		case <-time.After(15 * time.Second):
+		case <-time.After(40 * time.Second):
 			d.w.t.Fatalf("%s waits in vain for %s", d.name, what)
 		}
 	}
@@ -212,7 +212,7 @@ func (d *device) waitText(text string) client.Event {
 // waitRoom waits until a room is as it should be.
 func (d *device) waitRoom(uri mimi.RoomURI, what string, ok func(client.Room) bool) client.Room {
 	d.w.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(40 * time.Second)
 	for {
 		r, err := d.Room(d.w.ctx, uri)
 		if err == nil && ok(r) {
