@@ -407,7 +407,8 @@ func (s service) DownloadAsset(ctx context.Context, d clientapi.Device, room mim
 	if s.p.cfg.Assets == nil {
 		return nil, clientapi.Errorf(clientapi.CodeForbidden, "%s downloads no assets", s.p.cfg.Domain)
 	}
-	return s.p.cfg.Assets.Download(ctx, d, room, url, part)
+	body, err := s.p.cfg.Assets.Download(ctx, d, room, url, part)
+	return body, clientError(err)
 }
 
 func (s service) GatewayKeys(ctx context.Context, _ clientapi.Device, hub mimi.ProviderDomain) ([]byte, error) {

@@ -151,7 +151,15 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Suites: suites, StockFloor: cfg.Limits.StockFloor, StockCeiling: cfg.Limits.StockCeiling, KeysPerRequester: cfg.Limits.KeysPerRequester,
 		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond,
 		KeysPerProvider: cfg.Limits.KeysPerProvider, ReportsPerHour: cfg.Limits.ReportsPerHour, KeepReports: keepReports, FrankingAge: frankingAge,
-		Assets: kept, MaxAsset: cfg.Limits.MaxAsset, AssetDomains: cfg.assetDomains(), Proxy: proxy.ProxyDownload,
+		Assets: kept, MaxAsset: cfg.Limits.MaxAsset, AssetDomains: cfg.assetDomains(),
+		Proxy: func(ctx context.Context, from mimi.ProviderDomain, req *mimi.DownloadRequest) (*mimi.Download, error) {
+			if s.assets != nil {
+				if d, own, err := s.assets.Own(ctx, req); own {
+					return d, err
+				}
+			}
+			return proxy.ProxyDownload(ctx, from, req)
+		},
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -206,6 +207,59 @@ func (a *Assets) Download(ctx context.Context, _ clientapi.Device, room mimi.Roo
 		return nil, clientapi.Errorf(clientapi.CodeUnreachable, "the asset's server answered with status %d", d.Status)
 	}
 	return d.Body, nil
+}
+
+// Own answers, as the hub, a request for a file that is kept here, and reports
+// whether it is.
+func (a *Assets) Own(ctx context.Context, req *mimi.DownloadRequest) (*mimi.Download, bool, error) {
+	id, ok := strings.CutPrefix(req.URL, a.cfg.Base+"/")
+	if !ok || !validID(id) {
+		return nil, false, nil
+	}
+	var part clientapi.Range
+	if req.Range != "" {
+		from, to, _ := strings.Cut(strings.TrimPrefix(req.Range, "bytes="), "-")
+		var err error
+		if part.From, err = strconv.ParseInt(from, 10, 62); err != nil || part.From < 0 {
+			return &mimi.Download{Status: http.StatusRequestedRangeNotSatisfiable, Body: http.NoBody}, true, nil
+		}
+		if to != "" {
+			last, err := strconv.ParseInt(to, 10, 62)
+			if err != nil || last < part.From {
+				return &mimi.Download{Status: http.StatusRequestedRangeNotSatisfiable, Body: http.NoBody}, true, nil
+			}
+			part.Length = last - part.From + 1
+		}
+	}
+	etag := `"` + id + `"`
+	if req.IfNoneMatch == etag {
+		return &mimi.Download{Status: http.StatusNotModified, ETag: etag, Body: http.NoBody}, true, nil
+	}
+	info, err := os.Stat(a.path(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return &mimi.Download{Status: http.StatusNotFound, Body: http.NoBody}, true, nil
+	}
+	if err != nil {
+		return nil, true, err
+	}
+	size := info.Size()
+	if part.From > 0 && part.From >= size {
+		return &mimi.Download{Status: http.StatusRequestedRangeNotSatisfiable, ContentRange: fmt.Sprintf("bytes */%d", size), Body: http.NoBody}, true, nil
+	}
+	length := size - part.From
+	if part.Length > 0 {
+		length = min(length, part.Length)
+		part.Length = length
+	}
+	body, err := a.open(ctx, id, part)
+	if err != nil {
+		return nil, true, err
+	}
+	d := &mimi.Download{Status: http.StatusOK, ContentLength: length, ETag: etag, Body: body}
+	if req.Range != "" {
+		d.Status, d.ContentRange = http.StatusPartialContent, fmt.Sprintf("bytes %d-%d/%d", part.From, part.From+length-1, size)
+	}
+	return d, true, nil
 }
 
 func (a *Assets) open(ctx context.Context, id string, part clientapi.Range) (io.ReadCloser, error) {
