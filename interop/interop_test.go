@@ -105,6 +105,9 @@ func TestScripts(t *testing.T) {
 					with = append(with, p)
 				}
 			}
+			if len(with) < 2 {
+				t.Skip("no foreign peer has this suite")
+			}
 			epochs, messages, done := 0, 0, map[string]int{}
 			for i := range scripts {
 				w := newWorld(t, suite, seed+uint64(i))
