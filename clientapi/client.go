@@ -16,6 +16,9 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+
 	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
@@ -76,6 +79,7 @@ func (c *Client) do(ctx context.Context, method, path, kind string, body io.Read
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
+	otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(r.Header))
 	if set != nil {
 		set(r)
 	}

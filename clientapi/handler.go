@@ -12,6 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/tlspl"
 )
@@ -43,6 +47,9 @@ type HandlerConfig struct {
 	// nil.
 	Refused func(operation string, code Code)
 }
+
+// tracer is the name under which spans are made.
+const tracer = "github.com/comity-im/comity/clientapi"
 
 type handler struct {
 	HandlerConfig
@@ -115,8 +122,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refused(name, "", Errorf(CodeBadRequest, "%s takes %s, not %s", name, rt.methods, r.Method))
 		http.Error(sw, fmt.Sprintf("%s takes %s, not %s", name, rt.methods, r.Method), http.StatusMethodNotAllowed)
 	default:
+		ctx := otel.GetTextMapPropagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		if name != "events" {
+			var span trace.Span
+			ctx, span = otel.Tracer(tracer).Start(ctx, "client: "+name, trace.WithSpanKind(trace.SpanKindServer))
+			defer span.End()
+		}
 		var d Device
-		if d, err = h.serve(sw, r, name, rt, arg); err != nil {
+		if d, err = h.serve(sw, r.WithContext(ctx), name, rt, arg); err != nil {
 			h.fail(sw, name, d, err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/tlspl"
@@ -153,6 +155,8 @@ func (s *stream) pull(ctx context.Context, wg *sync.WaitGroup) error {
 
 func (s *stream) submit(ctx context.Context, id uint64, room mimi.RoomURI, body []byte) error {
 	start := time.Now()
+	ctx, span := otel.Tracer(tracer).Start(ctx, "client: submitMessage", trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
 	answer := &Frame{Type: FrameAnswer, ID: id}
 	var q mimi.SubmitMessageRequest
 	err := tlspl.UnmarshalAlias(body, &q)

@@ -14,6 +14,12 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comity-im/comity/mimi"
@@ -213,7 +219,12 @@ func answerLimit(key string) int64 {
 // post sends one request to an endpoint of a peer and returns its answer.
 func (c *Client) post(ctx context.Context, domain mimi.ProviderDomain, key string, v mimi.Variables, body []byte) ([]byte, error) {
 	started := c.now()
+	ctx, span := otel.Tracer(tracer).Start(ctx, key, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("server.address", string(domain))))
+	defer span.End()
 	r, err := c.exchange(ctx, domain, key, v, body)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
 	c.metrics.seconds.WithLabelValues(key).Observe(c.now().Sub(started).Seconds())
 	c.metrics.requests.WithLabelValues(key, outcome(err)).Inc()
 	return r, err
@@ -311,6 +322,7 @@ func (c *Client) newRequest(ctx context.Context, method, target string, body []b
 	}
 	req.Header.Set("From", "mimi@"+string(c.cfg.Certificate.Domain()))
 	req.Header.Set("User-Agent", "comity")
+	otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(req.Header))
 	return req, nil
 }
 

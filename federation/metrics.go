@@ -1,7 +1,11 @@
 package federation
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comity-im/comity/mimi"
 )
 
 // serverMetrics are what a Server counts. No label takes a value that a peer
@@ -12,6 +16,32 @@ type serverMetrics struct {
 	seconds   *prometheus.HistogramVec // endpoint
 	inFlight  *prometheus.GaugeVec     // endpoint
 	bodyBytes prometheus.GaugeFunc
+	peers     *prometheus.CounterVec // endpoint, peer, result
+
+	mu    sync.Mutex
+	known map[mimi.ProviderDomain]bool // peers with a label of their own
+}
+
+// labelledPeers is how many peers have a label of their own; all others together
+// are "other".
+const labelledPeers = 500
+
+// peer counts a request by who sent it, if that is proven.
+func (m *serverMetrics) peer(x *exchange, result string) {
+	if !x.proven {
+		return
+	}
+	m.mu.Lock()
+	name := x.from
+	if !m.known[name] {
+		if len(m.known) < labelledPeers {
+			m.known[name] = true
+		} else {
+			name = "other"
+		}
+	}
+	m.mu.Unlock()
+	m.peers.WithLabelValues(x.name, string(name), result).Inc()
 }
 
 // clientMetrics are what a Client counts.
@@ -44,7 +74,12 @@ func newServerMetrics(r prometheus.Registerer, held func() float64) (*serverMetr
 			Help: "Octets of request bodies in memory.",
 		}, held),
 	}
-	return m, register(r, m.requests, m.refusals, m.seconds, m.inFlight, m.bodyBytes)
+	m.known = map[mimi.ProviderDomain]bool{}
+	m.peers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "comity_federation_peer_requests_total",
+		Help: "Requests from other providers, by endpoint, proven peer and result.",
+	}, []string{"endpoint", "peer", "result"})
+	return m, register(r, m.requests, m.refusals, m.seconds, m.inFlight, m.bodyBytes, m.peers)
 }
 
 func newClientMetrics(r prometheus.Registerer) (*clientMetrics, error) {

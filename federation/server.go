@@ -376,7 +376,9 @@ func (s *Server) serveEndpoint(x *exchange, e *endpoint, values map[string]strin
 		return refused
 	}
 	// The answer.
-	ctx, cancel := context.WithTimeout(x.r.Context(), e.limit.Time)
+	ctx, span := traced(x.r, e.key, x.from)
+	defer span.End()
+	ctx, cancel := context.WithTimeout(ctx, e.limit.Time)
 	defer cancel()
 	answer, err := e.serve(ctx, s.cfg.Hub, c)
 	if err != nil {
@@ -498,6 +500,7 @@ func (s *Server) answer(x *exchange, status int, body []byte) {
 
 func (s *Server) finished(x *exchange, status int) {
 	s.metrics.requests.WithLabelValues(x.name, strconv.Itoa(status)).Inc()
+	s.metrics.peer(x, "ok")
 	s.logger.Debug("federation request", "endpoint", x.name, "status", status, "peer", x.from, "took", s.now().Sub(x.started))
 }
 
@@ -511,6 +514,11 @@ func (s *Server) refuse(x *exchange, r *refusal) {
 	r.write(x.w)
 	s.metrics.requests.WithLabelValues(x.name, strconv.Itoa(r.status)).Inc()
 	s.metrics.refusals.WithLabelValues(x.name, string(r.reason)).Inc()
+	if r.status >= 500 {
+		s.metrics.peer(x, "failed")
+	} else {
+		s.metrics.peer(x, "refused")
+	}
 	attrs := []any{"endpoint", x.name, "status", r.status, "reason", string(r.reason), "text", r.text,
 		"remote", x.r.RemoteAddr, "method", short(x.r.Method)}
 	if x.from != "" {

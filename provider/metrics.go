@@ -7,6 +7,7 @@ import (
 
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/store"
 )
 
 // Metrics count what a provider does. A nil *Metrics counts nothing.
@@ -17,6 +18,13 @@ type Metrics struct {
 	notify     *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
 	clients    *prometheus.CounterVec
+	events     *prometheus.CounterVec
+	batch      prometheus.Histogram
+	commits    *prometheus.CounterVec
+	commit     prometheus.Histogram
+	sync       prometheus.Histogram
+	updates    prometheus.Histogram
+	waiting    prometheus.Gauge
 }
 
 // NewMetrics registers the metrics of a provider.
@@ -36,6 +44,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.clients = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "comity_client_refusals_total", Help: "Clients' requests that were refused, by operation and reason."}, []string{"operation", "code"})
 	reg.MustRegister(m.clients, m.refusals, m.deliveries, m.delivered, m.notify, m.requests)
+	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "comity_hub_events_total", Help: "Events that were accepted into rooms hosted here, by kind; each commit is an epoch."}, []string{"kind"})
+	m.batch = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "comity_hub_batch_events", Help: "Events of a room that were accepted together.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)})
+	m.commits = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "comity_store_commits_total", Help: "Commits of the database, by result."}, []string{"result"})
+	m.commit = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "comity_store_commit_seconds", Help: "Duration of a commit with all updates in it.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)})
+	m.sync = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "comity_store_sync_seconds", Help: "Of that, making it durable.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)})
+	m.updates = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "comity_store_commit_updates", Help: "Updates that share a commit.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)})
+	m.waiting = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "comity_store_updates_waiting", Help: "Updates that waited for the next commit, when the last one ended."})
+	reg.MustRegister(m.events, m.batch, m.commits, m.commit, m.sync, m.updates, m.waiting)
 	return m
 }
 
@@ -78,5 +101,36 @@ func (m *Metrics) ClientRequest(operation string, status int, took time.Duration
 func (m *Metrics) ClientRefused(operation string, code clientapi.Code) {
 	if m != nil {
 		m.clients.WithLabelValues(operation, string(code)).Inc()
+	}
+}
+
+// Committed counts a commit of the store.
+func (m *Metrics) Committed(c store.Commit) {
+	if m == nil {
+		return
+	}
+	result := "ok"
+	if c.Err != nil {
+		result = "failed"
+	}
+	m.commits.WithLabelValues(result).Inc()
+	m.commit.Observe(c.Took.Seconds())
+	m.sync.Observe(c.Sync.Seconds())
+	m.updates.Observe(float64(c.Updates))
+	m.waiting.Set(float64(c.Waiting))
+}
+
+// accepted counts events that a room took together.
+func (m *Metrics) accepted(events []store.Event) {
+	if m == nil || len(events) == 0 {
+		return
+	}
+	m.batch.Observe(float64(len(events)))
+	if kind := events[0].Kind; events[len(events)-1].Kind == kind {
+		m.events.WithLabelValues(mimi.FanoutKind(kind).String()).Add(float64(len(events)))
+		return
+	}
+	for i := range events {
+		m.events.WithLabelValues(mimi.FanoutKind(events[i].Kind).String()).Inc()
 	}
 }

@@ -224,7 +224,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	}
 	p.hub = hub.New(hub.Config{
 		Domain: cfg.Domain, Store: cfg.Store, Keys: p.hubKeys, Credentials: p.trust, Follower: p.follower,
-		Wake: p.delivery.Wake, WakeRemovals: p.wakeRemovals, Logger: cfg.Logger, Now: cfg.Now, Refused: p.refused, KeyMaterial: p.keyMaterialOf,
+		Wake: p.delivery.Wake, Accepted: cfg.Metrics.accepted, Traced: p.delivery.Traced, WakeRemovals: p.wakeRemovals, Logger: cfg.Logger, Now: cfg.Now, Refused: p.refused, KeyMaterial: p.keyMaterialOf,
 	})
 	p.discovery = discovery.New(discovery.Config{
 		Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, HandleByDefault: !cfg.HiddenHandles, PerSecond: cfg.QueriesPerSecond, Burst: cfg.QueryBurst,

@@ -116,6 +116,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = provider.NewMetrics(s.registry)
+	s.store.Observe(s.metrics.Committed)
 	proxy, err := federation.NewAssetProxy(federation.AssetConfig{Peers: s.peers, MaxBytes: cfg.Limits.MaxAsset})
 	if err != nil {
 		return err
@@ -167,6 +168,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.restorePeers(ctx); err != nil {
 		return err
 	}
+	if err := s.registry.Register(s.provider.Gauges()); err != nil {
+		return err
+	}
+	network := networkBytes(s.registry)
+	s.federationListener = count(s.federationListener, network, "federation")
+	s.clientListener = count(s.clientListener, network, "clients")
 	gateway, err := s.provider.Secret(ctx, "ohttp gateway")
 	if err != nil {
 		return err
@@ -250,6 +257,10 @@ func addr(l net.Listener) net.Addr {
 // everything.
 func (s *Server) Run(ctx context.Context) error {
 	s.logger.Info("provider is up", "domain", s.cfg.Domain, "federation", s.federationListener.Addr().String(), "clients", s.clientListener.Addr().String(), "store", s.store.Engine())
+	stopTracing, err := startTracing(ctx, s.cfg.Domain)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -277,6 +288,11 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Wait()
 	stop()
 	worker.Wait()
+	last, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer done()
+	if err := stopTracing(last); err != nil {
+		s.logger.Warn("the last traces were not sent", "error", err)
+	}
 	s.logger.Info("provider is down", "domain", s.cfg.Domain)
 	return errors.Join(append(errs, s.close())...)
 }

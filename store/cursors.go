@@ -203,3 +203,15 @@ func (tx *Tx) RoomsToTrim(afterRoom, beforeMillis int64, limit int) ([]int64, er
 		"SELECT r.room_id FROM rooms r JOIN room_log l ON l.room_id = r.room_id AND l.seq = r.first_seq WHERE r.room_id > ? AND l.accepted_ms < ? ORDER BY r.room_id LIMIT ?",
 		afterRoom, beforeMillis, int64(limit))
 }
+
+// A Lag sums up how far local clients are behind the logs of their rooms.
+type Lag struct {
+	Cursors int64 // of clients that are behind
+	Events  int64 // that the one furthest behind has not read
+}
+
+// Lag returns how far the local clients are behind.
+func (tx *Tx) Lag() (l Lag, err error) {
+	err = tx.row("SELECT COUNT(*), COALESCE(MAX(r.last_seq - m.cursor_seq), 0) FROM memberships m JOIN rooms r ON r.room_id = m.room_id WHERE m.cursor_seq < r.last_seq").Scan(&l.Cursors, &l.Events)
+	return l, err
+}

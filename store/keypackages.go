@@ -108,3 +108,12 @@ func (tx *Tx) DropClaim(ref []byte) error {
 	_, err := tx.exec("DELETE FROM claims WHERE ref = ?", ref)
 	return err
 }
+
+// LowStock counts the active clients that have fewer than floor KeyPackages that
+// are good at a time in seconds, and those that have none.
+func (tx *Tx) LowStock(floor int, nowSeconds int64) (low, none int64, err error) {
+	err = tx.row(`SELECT COALESCE(SUM(CASE WHEN s.n < ? THEN 1 ELSE 0 END), 0), COALESCE(SUM(CASE WHEN s.n = 0 THEN 1 ELSE 0 END), 0)
+		FROM (SELECT (SELECT COUNT(*) FROM key_packages k WHERE k.client_uri = c.client_uri AND k.claimed_ms = 0 AND k.not_after > ?) AS n
+			FROM clients c WHERE c.state = ?) s`, int64(floor), nowSeconds, StateActive).Scan(&low, &none)
+	return low, none, err
+}

@@ -87,6 +87,7 @@ type Store struct {
 	readers chan *stmtConn // SingleWriter only; nil entries are not open yet
 	closing chan struct{}
 	done    chan struct{}
+	observe func(Commit)
 	once    sync.Once
 	shut    sync.Once
 }
@@ -157,6 +158,24 @@ func migrate(ctx context.Context, d *Dialect, db *sql.DB) error {
 		}
 		// Another node may be migrating at this moment.
 		time.Sleep(200 * time.Millisecond << try)
+	}
+}
+
+// A Commit is what one commit did, for metrics.
+type Commit struct {
+	Updates int           // that shared it
+	Waiting int           // updates that wait for the next one
+	Took    time.Duration // from its beginning
+	Sync    time.Duration // making it durable, of that
+	Err     error
+}
+
+// Observe makes f be told of every commit. Call it before the store is used.
+func (s *Store) Observe(f func(Commit)) { s.observe = f }
+
+func (s *Store) committed(c Commit) {
+	if s.observe != nil {
+		s.observe(c)
 	}
 }
 
@@ -261,6 +280,7 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 }
 
 func (s *Store) updateOnce(ctx context.Context, f func(*Tx) error) error {
+	start := time.Now()
 	t, err := s.write.BeginTx(ctx, s.d.TxOptions)
 	if err != nil {
 		return s.fail(err)
@@ -269,7 +289,10 @@ func (s *Store) updateOnce(ctx context.Context, f func(*Tx) error) error {
 	if err := f(&Tx{ctx: ctx, s: s, q: t}); err != nil {
 		return err
 	}
-	return s.fail(t.Commit())
+	sync := time.Now()
+	err = t.Commit()
+	s.committed(Commit{Updates: 1, Took: time.Since(start), Sync: time.Since(sync), Err: err})
+	return s.fail(err)
 }
 
 func (s *Store) fail(err error) error {

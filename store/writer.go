@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // maxBatch bounds how many updates share one commit, and so how long the first
@@ -78,6 +79,7 @@ func (s *Store) writer(conn *sql.Conn) {
 // commit runs a batch in one transaction and answers its updates.
 func (s *Store) commit(w *stmtConn, batch []*update) {
 	ctx := context.Background()
+	start := time.Now()
 	answer := func(err error) {
 		for _, u := range batch {
 			if u.err == nil {
@@ -120,7 +122,9 @@ func (s *Store) commit(w *stmtConn, batch []*update) {
 			return
 		}
 	}
+	sync := time.Now()
 	err := w.exec(ctx, "COMMIT")
+	s.committed(Commit{Updates: len(batch), Waiting: len(s.updates), Took: time.Since(start), Sync: time.Since(sync), Err: err})
 	if err != nil {
 		w.exec(ctx, "ROLLBACK")
 	}

@@ -99,7 +99,10 @@ type Codec struct {
 }
 
 // Marshal returns the encoding of v.
-func Marshal(v Coder) ([]byte, error) { return Append(nil, v) }
+func Marshal(v Coder) ([]byte, error) { return Append(make([]byte, 0, usual), v) }
+
+// usual is how long most encodings are at most: a message grows no buffer.
+const usual = 256
 
 // Append appends the encoding of v to dst and returns the longer slice. On an
 // error it returns dst as it was.

@@ -76,7 +76,8 @@ type Config struct {
 
 // A Deliverer delivers to all followers. Safe for concurrent use.
 type Deliverer struct {
-	cfg Config
+	cfg   Config
+	spans spans
 
 	mu    sync.Mutex
 	peers map[mimi.ProviderDomain]*peer
@@ -551,7 +552,9 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 	}
 	if n > 0 {
 		start := p.d.cfg.Now()
-		err := p.d.cfg.Sender.Notify(ctx, p.domain, mimi.RoomURI(room.URI), req)
+		traced, end := p.d.spans.start(ctx, p.domain, room, events)
+		err := p.d.cfg.Sender.Notify(traced, p.domain, mimi.RoomURI(room.URI), req)
+		end(err)
 		p.d.cfg.Observe(p.domain, n, p.d.cfg.Now().Sub(start), err)
 		if gone(err) {
 			if oldest := time.UnixMilli(int64(req.Messages[0].Timestamp)); p.d.cfg.Now().Sub(oldest) < refusedFor {

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/room"
 	"github.com/comity-im/comity/mls"
@@ -46,6 +48,11 @@ type Config struct {
 	Follower    *follower.Follower
 	// Wake is called when a room's log has something new for a follower.
 	Wake func(follower mimi.ProviderDomain, room int64)
+	// Accepted is told of events that a room took together. May be nil.
+	Accepted func(events []store.Event)
+	// Traced is told, before Wake, of the trace that an event belongs to. May be
+	// nil.
+	Traced func(room, seq int64, span trace.SpanContext)
 	// WakeRemovals is called when there are users to be taken out of rooms.
 	WakeRemovals func()
 	Logger       *slog.Logger
@@ -230,7 +237,8 @@ type change struct {
 
 // append puts events at the end of the room's log, with the change of its state
 // that goes with them, in one transaction; then it tells those who wait.
-func (r *hosted) append(st *state, events []store.Event, c *change) error {
+// spans are those that the events belong to, or none.
+func (r *hosted) append(st *state, events []store.Event, c *change, spans ...trace.SpanContext) error {
 	var delivery *follower.Delivery
 	var followers []store.Follower
 	row := st.row
@@ -264,7 +272,17 @@ func (r *hosted) append(st *state, events []store.Event, c *change) error {
 	if c != nil || st.followers == nil {
 		st.followers = domains(followers)
 	}
+	if r.h.cfg.Accepted != nil {
+		r.h.cfg.Accepted(events)
+	}
 	r.h.cfg.Follower.Delivered(delivery)
+	if r.h.cfg.Traced != nil {
+		for i, span := range spans {
+			if span.IsSampled() {
+				r.h.cfg.Traced(row.ID, events[i].Seq, span)
+			}
+		}
+	}
 	for _, d := range st.followers {
 		r.h.cfg.Wake(d, row.ID)
 	}

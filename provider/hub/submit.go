@@ -5,7 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
 	"time"
 
 	"github.com/comity-im/comity/mimi"
@@ -15,6 +19,9 @@ import (
 	"github.com/comity-im/comity/tlspl"
 )
 
+// tracer is the name under which spans are made.
+const tracer = "github.com/comity-im/comity/provider/hub"
+
 // batchMessages bounds how many messages of a room are accepted together.
 const batchMessages = 256
 
@@ -23,6 +30,7 @@ type submission struct {
 	from   mimi.ProviderDomain
 	req    *mimi.SubmitMessageRequest
 	digest [32]byte
+	span   trace.SpanContext
 
 	// Of a message that may be accepted:
 	tag      []byte
@@ -55,7 +63,9 @@ func (h *Hub) SubmitMessage(ctx context.Context, from mimi.ProviderDomain, uri m
 	if err != nil {
 		return nil, err
 	}
-	s := &submission{from: from, req: req, digest: digest, done: make(chan struct{})}
+	ctx, span := otel.Tracer(tracer).Start(ctx, "hub: accept a message")
+	defer span.End()
+	s := &submission{from: from, req: req, digest: digest, span: span.SpanContext(), done: make(chan struct{})}
 	if err := r.enqueue(s); err != nil {
 		return nil, err
 	}
@@ -217,7 +227,13 @@ func (r *hosted) accept(st *state, batch []*submission) error {
 		}
 		events[i].Audience = s.audience
 	}
-	return r.append(st, events, nil)
+	var spans []trace.SpanContext
+	if slices.ContainsFunc(batch, func(s *submission) bool { return s.span.IsSampled() }) {
+		for _, s := range batch {
+			spans = append(spans, s.span)
+		}
+	}
+	return r.append(st, events, nil, spans...)
 }
 
 // frank stamps the messages that carry a tag (MIMI protocol §5.4.1.2), over the
