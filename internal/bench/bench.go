@@ -186,7 +186,8 @@ func (r *run) start(followers, loaded int) error {
 	}
 	r.cluster, err = cluster.Start(r.ctx, cluster.Options{
 		Dir: dir, Domains: domains, Command: []string{r.Program, "serve", "--config"}, LogLevel: "warn",
-		Tables: "[limits]\npeer_per_second = 1000000.0\npeer_burst = 1000000\npeer_concurrent = 1000\nkeys_per_requester = 1000000\n" +
+		Tables: "[limits]\npeer_per_second = 1000000.0\npeer_burst = 1000000\npeer_concurrent = 1000\nkeys_per_requester = 1000000\nkeys_per_provider = 1000000\n" +
+			"client_per_second = 1000000.0\nclient_burst = 1000000\nclient_concurrent = 100000\nclient_connections = 1000000\nsubmits_per_second = 1000000.0\nsubmit_burst = 1000000\n" +
 			fmt.Sprintf("\n[peers.peer.%q]\naddress = %q\nissuers = %q\n", foreignDomain, listen, filepath.Join(foreignDir, "issuer.pem")),
 	})
 	if err != nil {
