@@ -287,3 +287,26 @@ func TestGarbage(t *testing.T) {
 		t.Errorf("the room is in epoch %d (%v)", r.Epoch, err)
 	}
 }
+
+// TestNewStock: a device that logs in anew without its old keys is added with new
+// KeyPackages; nobody is given those whose private keys are lost.
+func TestNewStock(t *testing.T) {
+	w := newWorld(t, "a.example", "b.example")
+	alice, old := w.device("alice@a.example/phone"), w.device("bob@b.example/phone")
+	old.stop()
+	bob := w.deviceIn("bob@b.example/phone", client.NewMemory())
+	uri, err := alice.CreateRoom(w.ctx, client.NewRoom{Name: "clubhouse"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.Add(w.ctx, uri, bob.User(), ""); err != nil {
+		t.Fatal(err)
+	}
+	bob.waitKind(client.EventJoined)
+	alice.say(uri, "welcome")
+	bob.waitText("welcome")
+	inStep(t, uri, alice, bob)
+	if r, err := alice.Room(w.ctx, uri); err != nil || r.Clients != 2 {
+		t.Errorf("the room has %d clients (%v)", r.Clients, err)
+	}
+}
