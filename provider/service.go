@@ -86,7 +86,7 @@ func (s service) RemoveDevice(ctx context.Context, d clientapi.Device, client mi
 }
 
 // DeleteAccount deletes a user, and takes it out of the rooms that are hosted
-// here. A client leaves the others first.
+// here. The others are for its clients to leave before.
 func (s service) DeleteAccount(ctx context.Context, d clientapi.Device, password string) error {
 	clients, err := s.p.accounts.Delete(ctx, d.User, password)
 	if err != nil {
