@@ -83,6 +83,7 @@ type roomState struct {
 	commitAt time.Time     // when to commit what is pending; zero: nothing is to be
 	retryAt  time.Time
 	failures int
+	began    mimi.Millis // when the hub accepted the Commit that made the present epoch; 0: not known
 	repairs  int    // without an event that could be read since
 	suspect  string // why the room may have forked; empty: nothing says so
 }
@@ -171,7 +172,7 @@ func (c *Client) newRoom(uri mimi.RoomURI) *roomState {
 
 // reload brings what is in memory of a room back to what is stored.
 func (c *Client) reload(tx Tx, r *roomState) error {
-	r.group, r.next, r.pending, r.timeline, r.verdicts = nil, nil, nil, nil, nil
+	r.group, r.next, r.pending, r.timeline, r.verdicts, r.began = nil, nil, nil, nil, nil, 0
 	if !r.saved {
 		return nil
 	}

@@ -300,7 +300,7 @@ func (b *batch) enter(r *roomState, g *room.Room) error {
 	if err := b.abandon(r); err != nil {
 		return err
 	}
-	r.group = g
+	r.group, r.began = g, 0
 	r.rec.standing, r.rec.why, r.rec.repair, r.failures = Joined, "", "", 0
 	r.rec.name = g.View().Metadata().RoomName
 	b.touch(r)
@@ -348,6 +348,9 @@ func (b *batch) settle(r *roomState, at mimi.Millis) error {
 		r.rec.standing, r.rec.why, r.rec.repair, r.failures = Joined, "", "", 0
 	case pendingPropose:
 		r.rec.standing = Leaving
+	}
+	if p.kind != pendingPropose {
+		r.began = at
 	}
 	r.rec.name = r.group.View().Metadata().RoomName
 	b.touch(r)
@@ -422,6 +425,9 @@ func (b *batch) commit(r *roomState, m *mimi.FanoutMessage) error {
 		return nil
 	}
 	epoch := handshakeEpoch(&m.Message)
+	if epoch+1 < r.group.View().Epoch() && r.began != 0 && m.Timestamp > r.began {
+		return b.repair(r, "the hub has gone back to epoch %d, this device is in epoch %d: the hub was restored from a backup", epoch, r.group.View().Epoch())
+	}
 	if epoch+1 == r.group.View().Epoch() {
 		return b.stapled(r, m) // this device's own, which the hub's answer has settled
 	}
@@ -453,7 +459,7 @@ func (b *batch) commit(r *roomState, m *mimi.FanoutMessage) error {
 	if err := b.raise(r, Event{Kind: EventEpoch, Epoch: r.group.View().Epoch(), Time: millis(m.Timestamp)}); err != nil {
 		return err
 	}
-	r.repairs = 0
+	r.repairs, r.began = 0, m.Timestamp
 	return b.stapled(r, m)
 }
 

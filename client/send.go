@@ -298,9 +298,45 @@ func (c *Client) sendNext(ctx context.Context, r *roomState) (bool, error) {
 		return false, err
 	}
 	if resp.StatusCode == mimi.SubmitNotAllowed {
+		if forked, err := c.forked(ctx, r, k, o); err != nil || forked {
+			return false, err
+		}
 		return true, c.fail(ctx, r, k, o, "the hub does not allow it")
 	}
 	return true, nil
+}
+
+// forked looks whether the hub refused a message because its state of the room
+// is an earlier one, or another one, than this device's: the hub was restored from
+// a backup. Then the device comes in anew, and the message is encrypted anew. The
+// room's op is held.
+func (c *Client) forked(ctx context.Context, r *roomState, k []byte, o *outboxRecord) (bool, error) {
+	tbe, err := c.groupInfo(ctx, r.uri, nil)
+	var denied *JoinError
+	switch {
+	case errors.As(err, &denied), final(err) != "":
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	theirs := &tbe.GroupInfo.GroupContext
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.group == nil || r.rec.standing != Joined {
+		return false, nil
+	}
+	mine := r.group.View().Context()
+	if theirs.Epoch > mine.Epoch || theirs.Epoch == mine.Epoch && bytes.Equal(theirs.ConfirmedTranscriptHash, mine.ConfirmedTranscriptHash) {
+		return false, nil
+	}
+	_, err = c.write(ctx, func(b *batch) error {
+		o.old, o.need = true, 0
+		if err := put(b.tx, k, o); err != nil {
+			return err
+		}
+		return b.repair(r, "the hub's epoch %d is not this device's epoch %d: it was restored from a backup", theirs.Epoch, mine.Epoch)
+	}, r)
+	return err == nil, err
 }
 
 // submit submits a message over the events connection, or without one by a request.

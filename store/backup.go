@@ -26,7 +26,7 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := s.d.Backup(ctx, s.read, file, backupMark); err != nil {
+	if err := s.d.Backup(ctx, file, backupMark); err != nil {
 		return errors.Join(fmt.Errorf("store: the backup failed: %w", err), os.Remove(file))
 	}
 	return nil

@@ -68,7 +68,7 @@ type Dialect struct {
 	ClockQuery string
 	// Backup writes a copy of the database that has a Meta named mark to an empty
 	// file; nil: the engine has tools for that.
-	Backup func(ctx context.Context, db *sql.DB, file, mark string) error
+	Backup func(ctx context.Context, file, mark string) error
 	// Bus carries hints between the nodes; nil: there is one node only.
 	Bus Bus
 }

@@ -102,3 +102,23 @@ func TestChaos(t *testing.T) {
 		t.Error(f)
 	}
 }
+
+// A provider that is restored from a backup, taken while it ran, federates on.
+func TestRestoredBackup(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := chaos.Options{Dir: t.TempDir(), Command: []string{exe, "provider-for-chaos"}, Seed: 1, Log: t.Logf}
+	if s := os.Getenv("COMITY_CHAOS_DIR"); s != "" {
+		o.Dir = s // kept
+	}
+	r, err := chaos.Restore(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r)
+	for _, f := range r.Findings {
+		t.Error(f)
+	}
+}

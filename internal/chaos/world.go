@@ -53,6 +53,7 @@ type world struct {
 	rooms   []mimi.RoomURI
 	core    []*member // in all rooms, all the time
 	churn   []*member // who come and go
+	torn    bool      // a provider was restored: histories differ
 
 	mu       sync.Mutex
 	counts   map[string]int
@@ -365,7 +366,7 @@ func (w *world) unsettled(ctx context.Context) string {
 			}
 		}
 		cancel()
-		if why := w.differ(ctx, room); why != "" {
+		if why := w.differ(ctx, room); why != "" && !w.torn {
 			return why
 		}
 	}

@@ -35,7 +35,6 @@ var dialect = store.Dialect{
 	Duplicate:    duplicate,
 	SingleWriter: true,
 	Readers:      readers,
-	Backup:       backup,
 	SizeQuery:    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
 }
 
@@ -91,7 +90,9 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	s, err := store.Open(ctx, &dialect, read, write)
+	d := dialect
+	d.Backup = func(ctx context.Context, file, mark string) error { return backup(ctx, abs, file, mark) }
+	s, err := store.Open(ctx, &d, read, write)
 	if err != nil {
 		read.Close()
 		write.Close()
@@ -102,11 +103,7 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 
 // backup copies the database in one reading transaction: what is written
 // meanwhile is not in the copy.
-func backup(ctx context.Context, db *sql.DB, file, mark string) error {
-	var path string
-	if err := db.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path); err != nil {
-		return err
-	}
+func backup(ctx context.Context, path, file, mark string) error {
 	// Our readers may write nothing, not even another file.
 	from, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
