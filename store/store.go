@@ -89,7 +89,6 @@ type Store struct {
 	done    chan struct{}
 	observe func(Commit)
 	once    sync.Once
-	shut    sync.Once
 }
 
 // Open migrates the database forwards and returns a Store on it. read and

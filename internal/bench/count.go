@@ -9,8 +9,7 @@ import (
 
 // A counter counts what happens, and how long it took.
 type counter struct {
-	n     atomic.Int64
-	bytes atomic.Int64
+	n atomic.Int64
 
 	mu    sync.Mutex
 	times []time.Duration
