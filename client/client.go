@@ -84,8 +84,8 @@ type roomState struct {
 	retryAt  time.Time
 	failures int
 	began    mimi.Millis // when the hub accepted the Commit that made the present epoch; 0: not known
-	repairs  int    // without an event that could be read since
-	suspect  string // why the room may have forked; empty: nothing says so
+	repairs  int         // without an event that could be read since
+	suspect  string      // why the room may have forked; empty: nothing says so
 }
 
 // Open returns the device that is in a store.
