@@ -90,6 +90,10 @@ type Config struct {
 	// Retention is how long events are kept that everybody has read; default:
 	// 48 h, and no less than the 24 h in which repeats must be known.
 	Retention time.Duration
+	// KeepUnread is how long events are kept for clients and followers that are
+	// away; one that was away for longer comes into its rooms anew. Default: 90
+	// days, and no less than Retention.
+	KeepUnread time.Duration
 	// CredentialLifetime of clients; default: 400 days.
 	CredentialLifetime time.Duration
 	// HiddenHandles keeps users from being found by their handle unless they
@@ -151,6 +155,12 @@ func (c *Config) setDefaults() error {
 	}
 	if c.KeepReports <= 0 {
 		c.KeepReports = 400 * 24 * time.Hour
+	}
+	if c.KeepUnread == 0 {
+		c.KeepUnread = max(90*24*time.Hour, c.Retention)
+	}
+	if c.KeepUnread < c.Retention {
+		return fmt.Errorf("provider: unread events are kept for %v, less than those that everybody has read (%v)", c.KeepUnread, c.Retention)
 	}
 	if c.QueriesPerSecond <= 0 {
 		c.QueriesPerSecond = 1
@@ -352,7 +362,7 @@ func (p *Provider) Trim(ctx context.Context) error {
 		}
 	}
 	now := p.cfg.Now()
-	before := now.Add(-p.cfg.Retention).UnixMilli()
+	before, unread := now.Add(-p.cfg.Retention).UnixMilli(), now.Add(-p.cfg.KeepUnread).UnixMilli()
 	if from, rotated, err := p.hubKeys.Rotate(ctx, now, p.cfg.FrankingAge); err != nil {
 		return err
 	} else if rotated {
@@ -380,7 +390,7 @@ func (p *Provider) Trim(ctx context.Context) error {
 		for _, id := range ids {
 			after = id
 			if err = p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-				_, err := tx.TrimRoom(id, before, trimAtOnce)
+				_, err := tx.TrimRoom(id, before, unread, trimAtOnce)
 				return err
 			}); err != nil {
 				break

@@ -102,6 +102,7 @@ type Limits struct {
 	StockCeiling     int      `toml:"stock_ceiling"`
 	KeysPerRequester int      `toml:"keys_per_requester"`
 	Retention        string   `toml:"retention"`
+	KeepUnread       string   `toml:"keep_unread"`
 	MaxAsset         int64    `toml:"max_asset"`
 	AssetQuota       int64    `toml:"asset_quota"`
 	KeepAssets       string   `toml:"keep_assets"`
@@ -176,6 +177,7 @@ stock_floor = 20             # KeyPackages of a device below which it uploads mo
 stock_ceiling = 100          # ... up to this many
 keys_per_requester = 200     # KeyPackages of one user that one requester may have in an hour
 retention = "48h"            # how long events are kept that everybody has read; 24h at least
+keep_unread = "2160h"        # how long they are kept for devices and providers that are away
 max_asset = 104857600        # octets of one uploaded file; 0: no assets
 asset_quota = 1073741824     # octets of all files of one user
 keep_assets = "8760h"        # how long a file is kept

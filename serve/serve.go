@@ -140,7 +140,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 		}
 		kept = s.assets
 	}
-	retention, _ := time.ParseDuration(cfg.Limits.Retention) // checked
+	retention, _ := time.ParseDuration(cfg.Limits.Retention)   // checked
+	keepUnread, _ := time.ParseDuration(cfg.Limits.KeepUnread) // checked
 	keepReports, _ := time.ParseDuration(cfg.Limits.KeepReports)
 	frankingAge, _ := time.ParseDuration(cfg.Limits.FrankingAge)
 	var suites []suite.ID
@@ -151,7 +152,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Domain: domain, Store: s.store, Peers: outside{s.out}, Node: cfg.Node, Now: cfg.Now, Logger: logger, FixedIssuers: fixed, Metrics: s.metrics,
 		Registration: cfg.Accounts.Registration, Invites: cfg.Accounts.Invites, ConsentFirst: cfg.Accounts.ConsentFirst, HiddenHandles: cfg.Accounts.HiddenHandles,
 		Suites: suites, StockFloor: cfg.Limits.StockFloor, StockCeiling: cfg.Limits.StockCeiling, KeysPerRequester: cfg.Limits.KeysPerRequester,
-		Retention: retention, QueriesPerSecond: cfg.Limits.QueriesPerSecond,
+		Retention: retention, KeepUnread: keepUnread, QueriesPerSecond: cfg.Limits.QueriesPerSecond,
 		KeysPerProvider: cfg.Limits.KeysPerProvider, ReportsPerHour: cfg.Limits.ReportsPerHour, KeepReports: keepReports, FrankingAge: frankingAge,
 		Assets: kept, MaxAsset: cfg.Limits.MaxAsset, AssetDomains: cfg.assetDomains(),
 		Proxy: func(ctx context.Context, from mimi.ProviderDomain, req *mimi.DownloadRequest) (*mimi.Download, error) {

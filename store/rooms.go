@@ -185,15 +185,15 @@ func (tx *Tx) EventByDigest(id int64, digest [32]byte) (Event, error) {
 	return first(list, err)
 }
 
-// TrimRoom drops up to limit of the room's oldest events, those accepted before
-// beforeMillis that every follower and client which may read them has read. It
-// returns how many.
-func (tx *Tx) TrimRoom(id, beforeMillis int64, limit int) (int64, error) {
+// TrimRoom drops up to limit of the room's oldest events: those accepted before
+// beforeMillis that every follower and client which may read them has read, and
+// those accepted before unreadMillis, read or not. It returns how many.
+func (tx *Tx) TrimRoom(id, beforeMillis, unreadMillis int64, limit int) (int64, error) {
 	var upto int64
 	err := tx.row(`SELECT COALESCE(MAX(seq), 0) FROM (SELECT seq FROM room_log WHERE room_id = ? AND accepted_ms < ?
-		AND seq <= (SELECT COALESCE(MIN(cursor_seq), 9223372036854775807) FROM memberships WHERE room_id = ?)
-		AND seq <= (SELECT COALESCE(MIN(acked_seq), 9223372036854775807) FROM followers WHERE room_id = ?)
-		ORDER BY seq LIMIT ?) AS old`, id, beforeMillis, id, id, int64(limit)).Scan(&upto)
+		AND (accepted_ms < ? OR seq <= (SELECT COALESCE(MIN(cursor_seq), 9223372036854775807) FROM memberships WHERE room_id = ?)
+			AND seq <= (SELECT COALESCE(MIN(acked_seq), 9223372036854775807) FROM followers WHERE room_id = ?))
+		ORDER BY seq LIMIT ?) AS old`, id, beforeMillis, unreadMillis, id, id, int64(limit)).Scan(&upto)
 	if err != nil || upto == 0 {
 		return 0, err
 	}

@@ -30,6 +30,9 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"followers' cursors", followers},
 		{"clients' cursors", memberships},
 		{"trimming keeps what is unread", trimming},
+		{"trimming what is unread for too long", trimmingUnread},
+		{"a restored database", restored},
+		{"what other nodes changed", looks},
 		{"consents", consents},
 		{"join codes", joinCodes},
 		{"profiles", profiles},
@@ -431,7 +434,7 @@ func trimming(t *testing.T, s *store.Store) {
 	trim := func(before int64, limit int, want int64) {
 		t.Helper()
 		update(t, s, func(tx *store.Tx) error {
-			if n, err := tx.TrimRoom(id, before, limit); err != nil || n != want {
+			if n, err := tx.TrimRoom(id, before, 0, limit); err != nil || n != want {
 				t.Errorf("TrimRoom(%d, %d) = %d, %v, want %d", before, limit, n, err, want)
 			}
 			return nil
@@ -458,6 +461,131 @@ func trimming(t *testing.T, s *store.Store) {
 		wantErr(t, err, store.ErrNotFound)
 		return nil
 	})
+}
+
+// logOf makes a room with n events, accepted at 1, 2, …
+func logOf(t *testing.T, s *store.Store, n int) (id int64) {
+	t.Helper()
+	update(t, s, func(tx *store.Tx) (err error) {
+		if id, err = tx.CreateRoom(store.Room{URI: "mimi://a/r/log", Hub: "a"}); err != nil {
+			return err
+		}
+		events := make([]store.Event, n)
+		for i := range events {
+			events[i] = store.Event{AcceptedMillis: int64(i + 1), Digest: [32]byte{byte(i)}, Body: []byte{1}}
+		}
+		return tx.AppendEvents(id, 1, events)
+	})
+	return id
+}
+
+func trimmingUnread(t *testing.T, s *store.Store) {
+	id := logOf(t, s, 10)
+	update(t, s, func(tx *store.Tx) error {
+		if err := tx.FollowRoom(id, "away.example", 1); err != nil {
+			return err
+		}
+		n, err := tx.TrimRoom(id, 9, 5, 100)
+		if n != 4 {
+			t.Errorf("%d events were dropped, not the 4 that are too old even for who is away", n)
+		}
+		return err
+	})
+	view(t, s, func(tx *store.Tx) error {
+		events, err := tx.Events(id, 0, 100)
+		if len(events) != 6 || events[0].Seq != 5 {
+			t.Errorf("the log begins with %+v", events)
+		}
+		return err
+	})
+}
+
+func restored(t *testing.T, s *store.Store) {
+	id := logOf(t, s, 3)
+	update(t, s, func(tx *store.Tx) error {
+		for client, read := range map[string]int64{"done": 3, "behind": 1} {
+			if err := tx.JoinRoom(client, id, 1); err != nil {
+				return err
+			}
+			if err := tx.MoveCursor(client, id, read); err != nil {
+				return err
+			}
+		}
+		if err := tx.FollowRoom(id, "b.example", 1); err != nil {
+			return err
+		}
+		if err := tx.Ack(store.Follower{RoomID: id, Domain: "b.example", FirstSeq: 1, AckedSeq: 3}); err != nil {
+			return err
+		}
+		if err := tx.AddKeyPackage(store.KeyPackage{Ref: []byte{1}, Client: "done", Suite: 1, NotAfterSeconds: 1 << 40, Body: []byte{1}}); err != nil {
+			return err
+		}
+		return tx.Restored()
+	})
+	update(t, s, func(tx *store.Tx) error {
+		events := []store.Event{{AcceptedMillis: 10, Digest: [32]byte{99}}}
+		if err := tx.AppendEvents(id, 1, events); err != nil {
+			return err
+		}
+		if events[0].Seq < 1_000_000 {
+			t.Errorf("the next event has number %d, which clients may have seen", events[0].Seq)
+		}
+		if behind, err := tx.FollowersBehind(id); err != nil || !slices.Equal(behind, []string{"b.example"}) {
+			t.Errorf("FollowersBehind = %v, %v", behind, err)
+		}
+		for client, want := range map[string]int{"done": 1, "behind": 3} {
+			list, err := tx.Memberships(client)
+			if err != nil {
+				return err
+			}
+			unread, err := tx.Events(id, list[0].CursorSeq, 10)
+			if len(unread) != want {
+				t.Errorf("%s has %d events to read, not %d", client, len(unread), want)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		n, err := tx.CountKeyPackages("done", 0)
+		if n != 0 {
+			t.Error("KeyPackages that may have been given out are in stock")
+		}
+		return err
+	})
+}
+
+func looks(t *testing.T, s *store.Store) {
+	id := logOf(t, s, 3)
+	var before, after map[string]store.Footprint
+	look := func(to *map[string]store.Footprint) {
+		t.Helper()
+		view(t, s, func(tx *store.Tx) (err error) {
+			newest, err := tx.Newest([]int64{id, id + 1000})
+			if err != nil || len(newest) != 1 || newest[id] != 3 {
+				t.Errorf("Newest = %v, %v", newest, err)
+			}
+			*to, err = tx.Footprints([]string{"c1", "c2", "c3", "none"})
+			return err
+		})
+	}
+	update(t, s, func(tx *store.Tx) error {
+		for i, c := range []string{"c1", "c2", "c3"} {
+			if err := tx.CreateClient(store.Client{URI: c, User: "u" + c, Token: [32]byte{byte(i)}, State: store.StateActive}); err != nil {
+				return err
+			}
+		}
+		return tx.JoinRoom("c3", id, 1)
+	})
+	look(&before)
+	update(t, s, func(tx *store.Tx) error {
+		return errors.Join(tx.JoinRoom("c1", id, 2), tx.Invite("uc2", "mimi://a/r/other", 5))
+	})
+	look(&after)
+	for c, changed := range map[string]bool{"c1": true, "c2": true, "c3": false, "none": false} {
+		if (before[c] != after[c]) != changed {
+			t.Errorf("%s: footprints %+v and %+v", c, before[c], after[c])
+		}
+	}
 }
 
 func consents(t *testing.T, s *store.Store) {
