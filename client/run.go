@@ -195,15 +195,19 @@ func (c *Client) lookAtRooms(ctx context.Context) error {
 			if list[i].Joined {
 				c.newest[r.uri] = newest
 			}
+			// Until it has acknowledged something, what brings it in, such as a
+			// Welcome, is still on its way.
+			acked := list[i].Joined && list[i].Read >= list[i].First
 			switch {
+			case r.rec.standing == 0 && list[i].Joined && !acked:
 			case r.rec.standing == 0:
 				r.rec.standing = Outside
 				b.touch(r)
-				if list[i].Joined && read > 0 {
+				if acked {
 					// It was in, and its state is lost; what it had read does not come again.
 					r.rec.repair, r.rec.cursor = "this device's state of the room was lost", read
 				}
-			case list[i].Joined && r.rec.standing == Joined && read > r.rec.cursor:
+			case acked && r.rec.standing == Joined && read > r.rec.cursor:
 				r.rec.cursor = read
 				if err := b.repair(r, "this device's state is older than what it has read: it was restored from a backup, or there is a copy of it"); err != nil {
 					return err
@@ -228,7 +232,7 @@ func (c *Client) Synced(ctx context.Context) error {
 			return false
 		}
 		for _, r := range c.rooms {
-			if (r.rec.standing == Joined || r.rec.standing == Outside) && r.rec.repair == "" && r.rec.cursor < c.newest[r.uri] {
+			if (r.rec.standing == 0 || r.rec.standing == Joined || r.rec.standing == Outside) && r.rec.repair == "" && r.rec.cursor < c.newest[r.uri] {
 				return false
 			}
 			if c.wantsIn(r) && r.failures == 0 {

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts plays sessions at a terminal, with two providers at the other end:
 // testdata/*.txt. CA, A and B are the file of their authority and their
-// addresses.
+// addresses, BADMIN the second one's for its operator.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("CA", c.CAFile)
 			e.Setenv("A", c.Provider("a.example").ClientURL())
 			e.Setenv("B", c.Provider("b.example").ClientURL())
+			e.Setenv("BADMIN", c.Provider("b.example").Admin)
 			e.Setenv("COMITY_CA", c.CAFile)
 			e.Setenv("COMITY_PASSWORD", "correct horse")
 			return nil

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,6 +61,9 @@ func (r *hosted) create(creator mimi.UserURI, client mimi.ClientURI, info *mls.G
 		if err := tx.PutRecords(id, storeRecords(records)); err != nil {
 			return err
 		}
+		if err := h.onlyRoomOf(tx, r.uri, state.View()); err != nil {
+			return err
+		}
 		if err := tx.SetParent(id, string(h.parentOf(state.View()))); err != nil {
 			return err
 		}
@@ -74,6 +78,26 @@ func (r *hosted) create(creator mimi.UserURI, client mimi.ClientURI, info *mls.G
 	}
 	h.cfg.Follower.Changed(client)
 	return at, nil
+}
+
+// onlyRoomOf: of rooms with fixed membership there is one for any set of people
+// (room policy §5).
+func (h *Hub) onlyRoomOf(tx *store.Tx, uri mimi.RoomURI, view *room.View) error {
+	digest, ok := view.MembershipDigest()
+	if !ok {
+		return nil
+	}
+	name := "fixed/" + hex.EncodeToString(digest[:])
+	have, err := tx.CreateMeta(name, []byte(uri))
+	if err != nil || string(have) == string(uri) {
+		return err
+	}
+	if _, err := tx.Room(string(have)); errors.Is(err, store.ErrNotFound) {
+		return tx.SetMeta(name, []byte(uri))
+	} else if err != nil {
+		return err
+	}
+	return &mimi.NotAllowedError{Reason: fmt.Sprintf("these people have a room of their own already: %s", have)}
 }
 
 // created answers who founds the same room again, because the first answer was
