@@ -66,6 +66,16 @@ type Provider struct {
 
 // Start makes certificates and configs and starts all providers.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
+	for try := 0; ; try++ {
+		c, err := start(ctx, o)
+		// A free port may be taken before a provider listens on it.
+		if err == nil || try >= 3 || !strings.Contains(err.Error(), "already in use") {
+			return c, err
+		}
+	}
+}
+
+func start(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{CAFile: filepath.Join(o.Dir, "ca.pem")}
 	ca, err := devpki.LoadOrCreateCA(filepath.Join(o.Dir, "ca"), "Comity demo authority")
 	if err != nil {
