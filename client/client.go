@@ -73,7 +73,8 @@ type roomState struct {
 	saved    bool       // rec has a number
 	group    *room.Room // nil: not loaded, or there is none
 	pending  *pendingRecord
-	next     *room.Room // what pending leads to, if it is in memory
+	prepared *pendingRecord // the last one that became pending
+	next     *room.Room     // what pending leads to, if it is in memory
 	timeline *content.Timeline
 	verdicts map[content.MessageID]verdict
 	outbox   int // entries that are to be sent

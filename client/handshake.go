@@ -65,10 +65,21 @@ func (c *Client) changeHeld(ctx context.Context, r *roomState, make func(*room.R
 		if err := c.resolve(ctx, r); err != nil && !errors.Is(err, errAgain) {
 			return err
 		}
+		c.mu.Lock()
+		r.prepared = nil
+		c.mu.Unlock()
 		if err := c.prepare(ctx, r, make); err != nil {
 			return err
 		}
-		if err := c.resolve(ctx, r); !errors.Is(err, errAgain) {
+		// The log may have overtaken it by now: then it is not pending any more,
+		// and is to be made again.
+		c.mu.Lock()
+		p := r.prepared
+		c.mu.Unlock()
+		if p == nil {
+			return nil // there was nothing to change
+		}
+		if err := c.resolveThis(ctx, r, p); !errors.Is(err, errAgain) {
 			return err
 		}
 	}
@@ -133,7 +144,7 @@ func (c *Client) pend(ctx context.Context, r *roomState, p *pendingRecord, next 
 				return err
 			}
 		}
-		r.pending, r.next = p, next
+		r.pending, r.prepared, r.next = p, p, next
 		return put(b.tx, key(keyPending, r.rec.number), p)
 	}, r)
 	return err
@@ -149,6 +160,11 @@ func (c *Client) resolve(ctx context.Context, r *roomState) error {
 	if p == nil {
 		return nil
 	}
+	return c.resolveThis(ctx, r, p)
+}
+
+// resolveThis is resolve for one handshake, whether it is still pending or not.
+func (c *Client) resolveThis(ctx context.Context, r *roomState, p *pendingRecord) error {
 	for failures := 0; ; failures++ {
 		err := c.resolveOnce(ctx, r, p)
 		var e *clientapi.Error
