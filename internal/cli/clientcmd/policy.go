@@ -29,6 +29,7 @@ type PolicyCmd struct {
 // PolicyShow is comity client room policy show.
 type PolicyShow struct {
 	Room string `arg:"" help:"The room's URI or name."`
+	All  bool   `help:"Show every field of every component too, by the names that 'room policy set' takes."`
 }
 
 // Run shows a room's policy.
@@ -57,6 +58,12 @@ func (p *PolicyShow) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 			fmt.Fprintln(out)
 			for _, name := range slices.Sorted(maps.Keys(values)) {
 				fmt.Fprintf(out, "%s=%s\n", name, values[name])
+			}
+			if p.All {
+				fmt.Fprintln(out)
+				for _, x := range v.Components().Settings() {
+					fmt.Fprintf(out, "%s=%s  (%s; %s)\n", safe(x.Name), safe(v.Components().Value(x)), x.Help, x.Values())
+				}
 			}
 			fmt.Fprintf(out, "\nYou are %s.\n", safe(v.Roles().Name(g.Role())))
 			return nil
@@ -96,6 +103,7 @@ func (PolicySet) Help() string {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&s, "  %s: %s\n", name, settings[name].help)
 	}
+	s.WriteString("\n'room policy show --all' lists every further field with its values, such as history.mode or role.NAME.can.\n")
 	s.WriteString("\nAttributes of a preauthorization: " + strings.Join(slices.Sorted(maps.Keys(attributes)), ", ") + ".")
 	return s.String()
 }
@@ -136,8 +144,38 @@ func part(c *policy.Components, id mls.ComponentID) tlspl.Coder {
 		return c.Assets
 	case mimi.ComponentMessageExpirationPolicy:
 		return c.Expiration
+	case mimi.ComponentLoggingPolicy:
+		return c.Logging
+	case mimi.ComponentChatHistoryPolicy:
+		return c.History
 	}
 	return nil
+}
+
+// replace puts a component into a set in place of the one of its kind.
+func replace(c *policy.Components, component tlspl.Coder) {
+	switch x := component.(type) {
+	case *mimi.RoleData:
+		c.Roles = x
+	case *mimi.BaseRoomPolicy:
+		c.Base = x
+	case *mimi.OperationalParameters:
+		c.Operational = x
+	case *mimi.StatusNotificationPolicy:
+		c.Status = x
+	case *mimi.JoinLinkPolicy:
+		c.JoinLinkPolicy = x
+	case *mimi.LinkPreviewPolicy:
+		c.LinkPreview = x
+	case *mimi.AssetPolicy:
+		c.Assets = x
+	case *mimi.LoggingPolicy:
+		c.Logging = x
+	case *mimi.HistoryPolicy:
+		c.History = x
+	case *mimi.MessageExpiration:
+		c.Expiration = x
+	}
 }
 
 // edited applies changes to a room's policy and returns the components that differ.
@@ -183,6 +221,8 @@ func copied(c *policy.Components) (*policy.Components, error) {
 	next.LinkPreview, err = clone(c.LinkPreview, err)
 	next.Assets, err = clone(c.Assets, err)
 	next.Expiration, err = clone(c.Expiration, err)
+	next.Logging, err = clone(c.Logging, err)
+	next.History, err = clone(c.History, err)
 	return &next, err
 }
 
@@ -205,6 +245,13 @@ func edit(c *policy.Components, change string) (mls.ComponentID, error) {
 	}
 	if name, value, ok := strings.Cut(change, "="); ok {
 		x, known := settings[name]
+		if !known && strings.Contains(name, ".") { // every field of every component, by its own name
+			id, data, err := c.Set(name, value)
+			if err == nil {
+				replace(c, data)
+			}
+			return id, err
+		}
 		if !known {
 			return 0, fmt.Errorf("there is no setting %q; it is one of %s", name, strings.Join(slices.Sorted(maps.Keys(settings)), ", "))
 		}
