@@ -305,7 +305,7 @@ var capabilityList = kind{"names, or +name and -name to add and take away",
 
 // Value returns a setting as it is in the room; it is empty where the room does not have the component.
 func (c *Components) Value(s Setting) string {
-	if c.data(s.Component) == nil {
+	if c.Data(s.Component) == nil {
 		return ""
 	}
 	return s.kind.get(s.field(c))
@@ -330,11 +330,11 @@ func (c *Components) Set(name, value string) (ComponentID, tlspl.Coder, error) {
 	if err := s.kind.parse(s.field(&next), value); err != nil {
 		return 0, nil, fmt.Errorf("policy: %s: %w", name, err)
 	}
-	return s.Component, next.data(s.Component), nil
+	return s.Component, next.Data(s.Component), nil
 }
 
-// data returns a component, nil if the room does not have it.
-func (c *Components) data(id ComponentID) tlspl.Coder {
+// Data returns a component that updates replace, nil if the room does not have it.
+func (c *Components) Data(id ComponentID) tlspl.Coder {
 	switch id {
 	case mimi.ComponentRolesList:
 		return coder(c.Roles)
@@ -356,6 +356,10 @@ func (c *Components) data(id ComponentID) tlspl.Coder {
 		return coder(c.History)
 	case mimi.ComponentMessageExpirationPolicy:
 		return coder(c.Expiration)
+	case mimi.ComponentPreauthList:
+		return coder(c.Preauth)
+	case mimi.ComponentBotPolicy:
+		return coder(c.Bots)
 	}
 	return nil
 }
@@ -374,7 +378,7 @@ func coder[T any, P interface {
 // renew replaces a component by a copy, or by an empty one where there is none.
 func (c *Components) renew(id ComponentID) error {
 	fresh := mimi.NewComponentData(id)
-	if old := c.data(id); old != nil {
+	if old := c.Data(id); old != nil {
 		data, err := tlspl.Marshal(old)
 		if err != nil {
 			return err
@@ -383,7 +387,13 @@ func (c *Components) renew(id ComponentID) error {
 			return err
 		}
 	}
-	switch v := fresh.(type) {
+	c.Put(fresh)
+	return nil
+}
+
+// Put puts a component in place of the one of its kind.
+func (c *Components) Put(data tlspl.Coder) {
+	switch v := data.(type) {
 	case *mimi.RoleData:
 		c.Roles = v
 	case *mimi.BaseRoomPolicy:
@@ -404,6 +414,9 @@ func (c *Components) renew(id ComponentID) error {
 		c.History = v
 	case *mimi.MessageExpiration:
 		c.Expiration = v
+	case *mimi.PreAuthData:
+		c.Preauth = v
+	case *mimi.BotPolicy:
+		c.Bots = v
 	}
-	return nil
 }

@@ -17,7 +17,7 @@ func TestSettingsRoundTrip(t *testing.T) {
 	}
 	c.LinkPreview, c.History, c.Logging = &mimi.LinkPreviewPolicy{LinkPreviewProxy: "https://p.example"}, &mimi.HistoryPolicy{}, &mimi.LoggingPolicy{}
 	if c.Value(Setting{Component: mimi.ComponentBotPolicy}) != "" {
-		t.Error("a component that has no settings has a value")
+		t.Error("a component that is not there has a value")
 	}
 	names := map[string]bool{}
 	for _, s := range c.Settings() {
@@ -31,7 +31,7 @@ func TestSettingsRoundTrip(t *testing.T) {
 			t.Errorf("%s = %s: %v", s.Name, value, err)
 			continue
 		}
-		if id != s.Component || !reflect.DeepEqual(mustMarshal(t, data), mustMarshal(t, c.data(id))) {
+		if id != s.Component || !reflect.DeepEqual(mustMarshal(t, data), mustMarshal(t, c.Data(id))) {
 			t.Errorf("%s: setting it to its own value changes it", s.Name)
 		}
 	}
@@ -84,7 +84,7 @@ func TestSet(t *testing.T) {
 		if err := next.renew(id); err != nil {
 			t.Fatal(err)
 		}
-		reflect.ValueOf(next.data(id)).Elem().Set(reflect.ValueOf(data).Elem())
+		reflect.ValueOf(next.Data(id)).Elem().Set(reflect.ValueOf(data).Elem())
 		for _, s := range next.Settings() {
 			if s.Name == test.name && next.Value(s) != test.is {
 				t.Errorf("%s = %s reads %s", test.name, test.value, next.Value(s))

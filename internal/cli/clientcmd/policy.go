@@ -2,7 +2,6 @@ package clientcmd
 
 import (
 	"context"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +29,8 @@ type PolicyCmd struct {
 type PolicyShow struct {
 	Room string `arg:"" help:"The room's URI or name."`
 	All  bool   `help:"Show every field of every component too, by the names that 'room policy set' takes."`
+
+	Component string `help:"Show all of one component as JSON, as 'room policy set' takes it, such as roles_list."`
 }
 
 // Run shows a room's policy.
@@ -41,6 +42,16 @@ func (p *PolicyShow) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 		}
 		return s.Inspect(ctx, uri, func(g *room.Room) error {
 			v := g.View()
+			if p.Component != "" {
+				document, err := v.Components().Document(p.Component)
+				if err == nil && document == nil {
+					err = fmt.Errorf("the room has no %s", p.Component)
+				}
+				if err == nil {
+					fmt.Fprintf(out, "%s\n", document)
+				}
+				return err
+			}
 			values := map[string]string{}
 			for name, x := range settings {
 				if x.get != nil {
@@ -58,6 +69,11 @@ func (p *PolicyShow) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 			fmt.Fprintln(out)
 			for _, name := range slices.Sorted(maps.Keys(values)) {
 				fmt.Fprintf(out, "%s=%s\n", name, values[name])
+			}
+			if b := v.Components().Bots; b != nil {
+				for i := range b.AllowedBots {
+					fmt.Fprintf(out, "bot+%s\n", safe(botLine(v.Components(), &b.AllowedBots[i])))
+				}
 			}
 			if p.All {
 				fmt.Fprintln(out)
@@ -93,7 +109,7 @@ func roles(v *room.View) []role {
 // PolicySet is comity client room policy set.
 type PolicySet struct {
 	Room   string   `arg:"" help:"The room's URI or name."`
-	Change []string `arg:"" help:"What: SETTING=VALUE, ROLE+capability, ROLE-capability, preauth+ATTRIBUTE=VALUE:ROLE, or preauth-ATTRIBUTE=VALUE."`
+	Change []string `arg:"" help:"What: SETTING=VALUE, ROLE+capability, ROLE-capability, preauth+ATTRIBUTE=VALUE:ROLE, preauth-ATTRIBUTE=VALUE, bot+NAME:ROLE, bot-NAME, COMPONENT=@FILE or COMPONENT=none."`
 }
 
 // Help is shown below the flags.
@@ -104,16 +120,35 @@ func (PolicySet) Help() string {
 		fmt.Fprintf(&s, "  %s: %s\n", name, settings[name].help)
 	}
 	s.WriteString("\n'room policy show --all' lists every further field with its values, such as history.mode or role.NAME.can.\n")
-	s.WriteString("\nAttributes of a preauthorization: " + strings.Join(slices.Sorted(maps.Keys(attributes)), ", ") + ".")
+	s.WriteString("\nA whole component: COMPONENT=JSON or COMPONENT=@FILE, in the form that 'room policy show --component COMPONENT' shows; with =none it is removed. Components: " + strings.Join(policy.Documents(), ", ") + ".\n")
+	s.WriteString("\nA bot may have a role, and say local, targets, per-user, homepage=URL and description=TEXT, as in bot+poker:guest,per-user.\n")
+	s.WriteString("\nWhat a preauthorization may name: " + claimNames() + ".")
 	return s.String()
 }
 
 // Run changes a room's policy.
 func (p *PolicySet) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 	return inRoom(ctx, cmd, out, p.Room, func(ctx context.Context, s *session, uri mimi.RoomURI) error {
-		err := s.SetComponents(ctx, uri, func(v *room.View) ([]room.Component, error) { return edited(v, p.Change) })
-		if err != nil {
-			return err
+		change := slices.Clone(p.Change)
+		for i := 0; i < len(change); i++ {
+			name, ok := strings.CutSuffix(change[i], "=none")
+			if !ok || !slices.Contains(policy.Documents(), name) {
+				continue
+			}
+			id, err := policy.DocumentOf(name)
+			if err != nil {
+				return err
+			}
+			if err := s.RemoveComponent(ctx, uri, id); err != nil {
+				return err
+			}
+			change = slices.Delete(change, i, i+1)
+			i--
+		}
+		if len(change) > 0 {
+			if err := s.SetComponents(ctx, uri, func(v *room.View) ([]room.Component, error) { return edited(v, change) }); err != nil {
+				return err
+			}
 		}
 		r, err := s.Client.Room(ctx, uri)
 		if err != nil {
@@ -121,61 +156,6 @@ func (p *PolicySet) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 		}
 		return cmd.show(out, map[string]any{"room": uri, "changed": p.Change, "epoch": r.Epoch}, func(w io.Writer) { fmt.Fprintf(w, "The policy of %s is changed.\n", uri) })
 	})
-}
-
-// part returns the component of an ID in a set; nil if it is not there.
-func part(c *policy.Components, id mls.ComponentID) tlspl.Coder {
-	switch id {
-	case mimi.ComponentRolesList:
-		return c.Roles
-	case mimi.ComponentBaseRoomPolicy:
-		return c.Base
-	case mimi.ComponentPreauthList:
-		return c.Preauth
-	case mimi.ComponentMLSOperationalPolicy:
-		return c.Operational
-	case mimi.ComponentStatusNotificationPolicy:
-		return c.Status
-	case mimi.ComponentJoinLinkPolicy:
-		return c.JoinLinkPolicy
-	case mimi.ComponentLinkPreviewPolicy:
-		return c.LinkPreview
-	case mimi.ComponentAssetPolicy:
-		return c.Assets
-	case mimi.ComponentMessageExpirationPolicy:
-		return c.Expiration
-	case mimi.ComponentLoggingPolicy:
-		return c.Logging
-	case mimi.ComponentChatHistoryPolicy:
-		return c.History
-	}
-	return nil
-}
-
-// replace puts a component into a set in place of the one of its kind.
-func replace(c *policy.Components, component tlspl.Coder) {
-	switch x := component.(type) {
-	case *mimi.RoleData:
-		c.Roles = x
-	case *mimi.BaseRoomPolicy:
-		c.Base = x
-	case *mimi.OperationalParameters:
-		c.Operational = x
-	case *mimi.StatusNotificationPolicy:
-		c.Status = x
-	case *mimi.JoinLinkPolicy:
-		c.JoinLinkPolicy = x
-	case *mimi.LinkPreviewPolicy:
-		c.LinkPreview = x
-	case *mimi.AssetPolicy:
-		c.Assets = x
-	case *mimi.LoggingPolicy:
-		c.Logging = x
-	case *mimi.HistoryPolicy:
-		c.History = x
-	case *mimi.MessageExpiration:
-		c.Expiration = x
-	}
 }
 
 // edited applies changes to a room's policy and returns the components that differ.
@@ -203,7 +183,7 @@ func edited(v *room.View, changes []string) ([]room.Component, error) {
 	}
 	var list []room.Component
 	for _, id := range slices.Sorted(maps.Keys(touched)) {
-		list = append(list, room.Component{ID: id, Data: part(next, id)})
+		list = append(list, room.Component{ID: id, Data: next.Data(id)})
 	}
 	return list, nil
 }
@@ -223,6 +203,7 @@ func copied(c *policy.Components) (*policy.Components, error) {
 	next.Expiration, err = clone(c.Expiration, err)
 	next.Logging, err = clone(c.Logging, err)
 	next.History, err = clone(c.History, err)
+	next.Bots, err = clone(c.Bots, err)
 	return &next, err
 }
 
@@ -243,12 +224,18 @@ func edit(c *policy.Components, change string) (mls.ComponentID, error) {
 	if rest, ok := strings.CutPrefix(change, "preauth"); ok && rest != "" && (rest[0] == '+' || rest[0] == '-') {
 		return mimi.ComponentPreauthList, editPreauth(c, rest[0] == '+', rest[1:])
 	}
+	if rest, ok := strings.CutPrefix(change, "bot"); ok && rest != "" && (rest[0] == '+' || rest[0] == '-') {
+		return mimi.ComponentBotPolicy, editBots(c, rest[0] == '+', rest[1:])
+	}
 	if name, value, ok := strings.Cut(change, "="); ok {
+		if slices.Contains(policy.Documents(), name) {
+			return replaceComponent(c, name, value)
+		}
 		x, known := settings[name]
 		if !known && strings.Contains(name, ".") { // every field of every component, by its own name
 			id, data, err := c.Set(name, value)
 			if err == nil {
-				replace(c, data)
+				c.Put(data)
 			}
 			return id, err
 		}
@@ -284,52 +271,6 @@ func editRole(c *policy.Components, name string, add bool, capability string) er
 		return nil
 	}
 	return fmt.Errorf("the room has no role %q", name)
-}
-
-// attributes are those of a certificate's subject that a provider vouches for.
-var attributes = map[string]asn1.ObjectIdentifier{
-	"CN": {2, 5, 4, 3}, "C": {2, 5, 4, 6}, "L": {2, 5, 4, 7}, "O": {2, 5, 4, 10}, "OU": {2, 5, 4, 11}, "department": {2, 5, 4, 11},
-}
-
-// editPreauth adds or removes ATTRIBUTE=VALUE[,ATTRIBUTE=VALUE]:ROLE.
-func editPreauth(c *policy.Components, add bool, text string) error {
-	claims, to, _ := strings.Cut(text, ":")
-	var set []mimi.Claim
-	for x := range strings.SplitSeq(claims, ",") {
-		name, value, ok := strings.Cut(x, "=")
-		oid, known := attributes[name]
-		if !ok || !known {
-			return fmt.Errorf("preauth: %q is not ATTRIBUTE=VALUE with one of %s", x, strings.Join(slices.Sorted(maps.Keys(attributes)), ", "))
-		}
-		id, err := asn1.Marshal(oid)
-		if err != nil {
-			return err
-		}
-		set = append(set, mimi.Claim{ClaimID: mimi.ClaimID{CredentialType: mls.CredentialX509, ID: id}, ClaimValue: []byte(value)})
-	}
-	if c.Preauth == nil {
-		c.Preauth = &mimi.PreAuthData{}
-	}
-	same := func(e mimi.PreAuthRoleEntry) bool {
-		return slices.EqualFunc(e.Claimset, set, func(a, b mimi.Claim) bool {
-			return string(a.ClaimID.ID) == string(b.ClaimID.ID) && string(a.ClaimValue) == string(b.ClaimValue)
-		})
-	}
-	before := len(c.Preauth.PreauthorizedEntries)
-	c.Preauth.PreauthorizedEntries = slices.DeleteFunc(c.Preauth.PreauthorizedEntries, same)
-	if !add {
-		if len(c.Preauth.PreauthorizedEntries) == before {
-			return fmt.Errorf("preauth: there is no entry for %s", claims)
-		}
-		return nil
-	}
-	for i := range c.Roles.Roles {
-		if r := c.Roles.Roles[i]; r.RoleName == to {
-			c.Preauth.PreauthorizedEntries = append(c.Preauth.PreauthorizedEntries, mimi.PreAuthRoleEntry{Claimset: set, TargetRole: r})
-			return nil
-		}
-	}
-	return fmt.Errorf("preauth: the room has no role %q", to)
 }
 
 // A setting is one field of the policy components.
@@ -452,7 +393,7 @@ func limit(help string, at func(*policy.Components) **uint32) setting {
 func choice(id mls.ComponentID, help string, at func(*policy.Components) *mimi.Optionality) setting {
 	return setting{id, help + ": optional, required or forbidden",
 		func(c *policy.Components) string {
-			if part(c, id) == nil {
+			if c.Data(id) == nil {
 				return ""
 			}
 			copy, err := copied(c) // at makes what is missing
