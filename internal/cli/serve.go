@@ -4,15 +4,12 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 
-	"github.com/comity-im/comity/federation/devpki"
 	"github.com/comity-im/comity/serve"
 )
 
@@ -117,74 +114,4 @@ func (s *Serve) Run(ctx context.Context, out io.Writer) error {
 		}
 	}()
 	return server.Run(ctx)
-}
-
-// Init writes what a first provider needs.
-type Init struct {
-	Domain string `help:"The provider's domain." required:"" placeholder:"a.example"`
-	Dir    string `help:"Folder to write to; it must not have a comity.toml." required:"" type:"path" placeholder:"DIR"`
-	CA     string `help:"Folder of a test authority, made if it isn't there. Providers of one authority trust each other." type:"path" placeholder:"DIR"`
-}
-
-// Run writes a config file and a certificate of a test authority.
-func (i *Init) Run(out io.Writer) error {
-	file := filepath.Join(i.Dir, "comity.toml")
-	if _, err := os.Stat(file); err == nil {
-		return fmt.Errorf("%s is there already; choose another folder, or edit that file", file)
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if i.CA == "" {
-		i.CA = filepath.Join(i.Dir, "ca")
-	}
-	if err := os.MkdirAll(i.Dir, 0o700); err != nil {
-		return err
-	}
-	ca, err := devpki.LoadOrCreateCA(i.CA, "Comity test authority")
-	if err != nil {
-		return err
-	}
-	pair, err := ca.Issue(devpki.Leaf{Names: []string{i.Domain, "localhost"}})
-	if err != nil {
-		return err
-	}
-	if _, _, err := pair.WriteFiles(i.Dir, i.Domain); err != nil {
-		return err
-	}
-	caFile := filepath.Join(i.Dir, "ca.pem")
-	if err := os.WriteFile(caFile, ca.PEM(), 0o644); err != nil {
-		return err
-	}
-	text := fmt.Sprintf(`domain = %q
-data = "data"
-
-[listen]
-federation = "127.0.0.1:8443"
-clients = "127.0.0.1:8444"
-admin = "127.0.0.1:8445"
-
-[certificate]
-cert = "%s.pem"
-key = "%s-key.pem"
-
-[peers]
-web_ca = "ca.pem"      # the test authority instead of the public ones
-allow_private = true   # peers on this machine
-
-# Another provider of the same test authority on this machine:
-# [peers.peer."b.example"]
-# address = "127.0.0.1:9443"
-`, i.Domain, i.Domain, i.Domain)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, `wrote %s, with a certificate of a test authority (%s).
-
-  comity serve --config %s
-  comity client --dir alice register alice --provider https://localhost:8444 --ca %s
-
-'comity serve --example' prints every setting. For the Internet, put your own certificate's files under [certificate]
-and remove web_ca and allow_private.
-`, file, i.CA, file, caFile)
-	return err
 }

@@ -269,6 +269,9 @@ func (s *session) room(name string) (mimi.RoomURI, error) {
 // user reads a mimi: URI of a user; a bare name is somebody at the own provider.
 func (s *session) user(name string) (mimi.UserURI, error) {
 	if !strings.Contains(name, "://") {
+		if local, domain, at := strings.Cut(name, "@"); at {
+			return "", fmt.Errorf("%s is not how MIMI names people; did you mean mimi://%s/u/%s?", name, domain, local)
+		}
 		return mimi.NewUserURI(s.User().Host(), name)
 	}
 	return mimi.ParseUserURI(name)
