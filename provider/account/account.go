@@ -136,9 +136,13 @@ func (a *Accounts) Login(ctx context.Context, l clientapi.Login) (clientapi.Sess
 		if err != nil {
 			return err
 		}
-		active := 0
+		device, err := mimi.NewClientURI(a.cfg.Domain, l.User, l.Device)
+		if err != nil {
+			return err
+		}
+		active := 0 // of the others: one that logs in anew takes no new place
 		for _, c := range list {
-			if c.State == store.StateActive {
+			if c.State == store.StateActive && c.URI != string(device) {
 				active++
 			}
 		}
