@@ -31,6 +31,9 @@ type NewRoom struct {
 	Change func(*policy.Components) error
 	// NoFranking makes a room without franking.
 	NoFranking bool
+	// SemiPrivate makes a room whose handshake messages nobody can read but its members and the hub: providers that follow it
+	// learn neither who sends them nor what they say.
+	SemiPrivate bool
 	// Suite is the cipher suite; 0: the provider's first that this device has.
 	Suite suite.ID
 }
@@ -108,6 +111,15 @@ func (c *Client) createParams(ctx context.Context, uri mimi.RoomURI, n *NewRoom)
 		p.FrankingAgent = new(mimi.FrankingAgentData)
 		if err := tlspl.Unmarshal(info.HubSenders[i].FrankingAgent, p.FrankingAgent); err != nil {
 			return nil, fmt.Errorf("client: the provider's franking agent can't be read: %w", err)
+		}
+	}
+	if n.SemiPrivate {
+		if len(info.HubSenders[i].ExternalReceiver) == 0 {
+			return nil, fmt.Errorf("client: %s hosts no SemiPrivate rooms", info.Domain)
+		}
+		p.HubReceiver = new(mls.ExternalReceiver)
+		if err := tlspl.Unmarshal(info.HubSenders[i].ExternalReceiver, p.HubReceiver); err != nil {
+			return nil, fmt.Errorf("client: the provider's external receiver can't be read: %w", err)
 		}
 	}
 	if p.Leaf, err = c.leaf(ctx, id); err != nil {
@@ -592,6 +604,8 @@ type Room struct {
 	Pending       int    `json:"pending"` // proposals that wait for a commit
 	Cursor        uint64 `json:"cursor"`
 	Franked       bool   `json:"franking"`
+	// SemiPrivate says that handshake messages can be read by members and the hub only.
+	SemiPrivate bool `json:"semi_private,omitempty"`
 }
 
 // Rooms lists the rooms that the device knows, by URI.
@@ -650,6 +664,7 @@ func (c *Client) summary(ctx context.Context, r *roomState) (Room, error) {
 	v.Name, v.Subject, v.Epoch, v.Role, v.Suite = view.Metadata().RoomName, view.Metadata().RoomSubject, view.Epoch(), view.Roles().Name(g.Role()), suiteOf(g).String()
 	v.Authenticator = fmt.Sprintf("%x", g.Group().EpochAuthenticator())
 	v.Pending, v.Franked = len(g.Group().Pending()), view.FrankingAgent() != nil
+	v.SemiPrivate = view.SemiPrivate()
 	for _, p := range view.Participants() {
 		if user, ok := p.User.User(); ok {
 			v.Participants++

@@ -419,9 +419,33 @@ func (c *Client) comeIn(ctx context.Context, r *roomState) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &denied) && !repairing && c.unknown(r):
+		return c.decline(ctx, r)
 	case errors.As(err, &denied), errors.As(err, &refused), room.Denied(err) != nil, final(err) != "":
 		return c.bar(ctx, r, err.Error())
 	}
+	return err
+}
+
+// unknown reports whether the device was never in a room, nor has it seen
+// anything of it.
+func (c *Client) unknown(r *roomState) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return r.group == nil && r.rec.cursor == 0
+}
+
+// decline gives up, without a word, coming into a room that the device was told
+// of by mistake: its provider can't always know who is listed (Decision 59).
+func (c *Client) decline(ctx context.Context, r *roomState) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err := c.write(ctx, func(b *batch) error {
+		r.rec.standing, r.rec.why = Left, "not let in"
+		r.repairs = 0
+		b.touch(r)
+		return nil
+	}, r)
 	return err
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/provider"
+	"github.com/comity-im/comity/store"
 	"github.com/comity-im/comity/store/sqlite"
 )
 
@@ -30,9 +31,30 @@ type world struct {
 	t         *testing.T
 	ctx       context.Context
 	providers map[mimi.ProviderDomain]*provider.Provider
+	stores    map[mimi.ProviderDomain]*store.Store
+
+	mu  sync.Mutex
+	tap func(to mimi.ProviderDomain, req *mimi.NotifyRequest) // is shown what hubs send; may be nil
 }
 
-func (w *world) Peer(d mimi.ProviderDomain) mimi.Hub { return w.providers[d] }
+func (w *world) Peer(d mimi.ProviderDomain) mimi.Hub { return &tapped{w.providers[d], w, d} }
+
+// tapped is a provider whose notifications are shown to the world.
+type tapped struct {
+	mimi.Hub
+	w  *world
+	to mimi.ProviderDomain
+}
+
+func (p *tapped) Notify(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.NotifyRequest) error {
+	p.w.mu.Lock()
+	tap := p.w.tap
+	p.w.mu.Unlock()
+	if tap != nil {
+		tap(p.to, req)
+	}
+	return p.Hub.Notify(ctx, from, room, req)
+}
 
 func (w *world) Issuers(_ context.Context, d mimi.ProviderDomain) ([]*x509.Certificate, error) {
 	p := w.providers[d]
@@ -57,7 +79,7 @@ func (w *world) Relay(context.Context, mimi.ProviderDomain, []byte) ([]byte, err
 // newWorld starts a provider for each domain.
 func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}}
+	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}, stores: map[mimi.ProviderDomain]*store.Store{}}
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var wg sync.WaitGroup
 	for _, d := range domains {
@@ -69,7 +91,7 @@ func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.providers[d] = p
+		w.providers[d], w.stores[d] = p, s
 		t.Cleanup(func() { s.Close() })
 	}
 	for _, p := range w.providers {

@@ -32,11 +32,13 @@ type Info struct {
 
 // A HubSender is how the provider signs as a hub in rooms of one cipher suite:
 // the entry for external_senders and, with the other key, the franking agent
-// (Decisions 32, 47).
+// (Decisions 32, 47); and how it reads SemiPrivateMessages (Decision 120).
 type HubSender struct {
 	Suite          uint16 `json:"suite"`
 	ExternalSender []byte `json:"external_sender"` // TLS(ExternalSender)
 	FrankingAgent  []byte `json:"franking_agent"`  // TLS(FrankingAgentData)
+	// TLS(ExternalReceiver); none from a provider without SemiPrivate rooms.
+	ExternalReceiver []byte `json:"external_receiver,omitempty"`
 }
 
 // A Login asks for a session of one device.

@@ -132,6 +132,15 @@ func commit() mimi.Message {
 	}})
 }
 
+// semiPrivate is a handshake message that the hub can read, and followers can't.
+func semiPrivate(t mls.ContentType) mimi.Message {
+	return message(&mls.SemiPrivateMessage{
+		GroupID: []byte("mimi://a.example/g/1b9d"), Epoch: 7, ContentType: t, AuthenticatedData: []byte{0}, PartialContextHash: fill(0xC1, 32),
+		KeysForExternalReceivers: []mls.KeyForExternalReceiver{{ExternalReceiverRef: fill(0xC2, 32),
+			EncryptedKeysAndNonces: mls.HPKECiphertext{KEMOutput: fill(0xC3, 32), Ciphertext: fill(0xC4, 54)}}},
+		FramedContentTBSHash: fill(0xC5, 32), EncryptedSenderData: fill(0xC6, 28), Ciphertext: fill(0xC7, 144)})
+}
+
 func selfRemove() mimi.Message {
 	return proposal(mls.MemberSender(2), mls.Proposal{Type: mls.ProposalSelfRemove})
 }
@@ -352,6 +361,10 @@ func samples() []sample {
 			MoreProposals: []mimi.Message{
 				proposal(mls.MemberSender(2), mls.Proposal{Type: mls.ProposalRemove, Remove: &mls.Remove{Removed: 3}}),
 				proposal(mls.MemberSender(2), appDataUpdate(mimi.ComponentParticipantList, &mimi.ParticipantListUpdate{RemovedIndices: []uint32{1}}))}}}),
+		of("update_request_commit_semiprivate", "UpdateRequest", &mimi.UpdateRequest{Bundle: mimi.HandshakeBundle{
+			ProposalOrCommit:  semiPrivate(mls.ContentCommit),
+			GroupInfoOption:   mimi.PartialGroupInfo(&mls.PartialGroupInfo{GroupInfoExtensions: groupInfo().Extensions, Signature: fill(0x51, 64)}),
+			RatchetTreeOption: mls.RatchetTreeOption{Representation: mls.RatchetTreeDistributionService}}}),
 		of("update_response_success", "UpdateRoomResponse", &mimi.UpdateRoomResponse{AcceptedTimestamp: 1796000000123}),
 		of("update_response_wrong_epoch", "UpdateRoomResponse", &mimi.UpdateRoomResponse{ResponseCode: mimi.UpdateWrongEpoch, ErrorDescription: "epoch 8", CurrentEpoch: 8}),
 		of("update_response_not_allowed", "UpdateRoomResponse", &mimi.UpdateRoomResponse{ResponseCode: mimi.UpdateNotAllowed, ErrorDescription: mimi.ReasonPending}),
@@ -366,6 +379,9 @@ func samples() []sample {
 			{Timestamp: 1796000000125, Message: selfRemove(), MoreProposals: []mimi.Message{externalRemove()}},
 			{Timestamp: 1796000000126, Message: commit(), ExternalProposals: []mimi.Message{externalRemove()}},
 			{Timestamp: 1796000000127, Message: applicationMessage()}}}),
+		of("notify_semiprivate", "NotifyRequest", &mimi.NotifyRequest{Messages: []mimi.FanoutMessage{
+			{Timestamp: 1796000000128, Message: semiPrivate(mls.ContentProposal)},
+			{Timestamp: 1796000000129, Message: semiPrivate(mls.ContentCommit)}}}),
 		of("group_info_request", "GroupInfoRequest", groupInfoRequest(nil)),
 		of("group_info_request_code", "GroupInfoRequest", groupInfoRequest([]byte("f4Xw"))),
 		of("group_info_ratchet_tree_tbe", "GroupInfoRatchetTreeTBE", groupInfoTBE()),

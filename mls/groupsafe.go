@@ -67,6 +67,16 @@ type Receiver struct {
 	Key *suite.PrivateKey
 }
 
+// Read returns what a proposal or commit of the current epoch says, once its signature is verified, without judging it.
+// A SemiPrivateMessage needs [Config.Receiver].
+func (g *PublicGroup) Read(m *MLSMessage) (*FramedContent, error) {
+	a, err := g.openHandshake(m)
+	if err != nil {
+		return nil, err
+	}
+	return &a.Content, nil
+}
+
 // openHandshake takes the protection off a proposal or commit of the current epoch and verifies all that can be from
 // outside. A SemiPrivateMessage needs [Config.Receiver] (SemiPrivateMessage §3.3, Decision 120).
 func (g *PublicGroup) openHandshake(m *MLSMessage) (*AuthenticatedContent, error) {

@@ -225,7 +225,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 		Domain: cfg.Domain, Store: cfg.Store, Now: cfg.Now, Verifier: p.trust, Consents: p.consents,
 		Floor: cfg.StockFloor, Ceiling: cfg.StockCeiling, PerRequester: cfg.KeysPerRequester, PerProvider: cfg.KeysPerProvider,
 	})
-	p.follower = follower.New(follower.Config{Domain: cfg.Domain, Store: cfg.Store, Logger: cfg.Logger, Now: cfg.Now, MayInvite: p.consents.MayInvite})
+	p.follower = follower.New(follower.Config{Domain: cfg.Domain, Store: cfg.Store, Logger: cfg.Logger, Now: cfg.Now, MayInvite: p.consents.MayInvite, MayBeListed: p.consents.ExhaustedIn})
 	p.delivery = delivery.New(delivery.Config{
 		Store: cfg.Store, Sender: sender{p}, Node: cfg.Node, Logger: cfg.Logger, Now: cfg.Now, Observe: cfg.Metrics.notified,
 	})

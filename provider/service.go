@@ -36,7 +36,8 @@ func (s service) Info(context.Context) (clientapi.Info, error) {
 	for _, id := range p.cfg.Suites {
 		sender, ok1 := p.hubKeys.Sender(id)
 		agent, ok2 := p.hubKeys.Agent(id)
-		if !ok1 || !ok2 {
+		receiver, ok3 := p.hubKeys.Receiver(id)
+		if !ok1 || !ok2 || !ok3 {
 			continue
 		}
 		a, err := tlspl.Marshal(&sender)
@@ -47,8 +48,12 @@ func (s service) Info(context.Context) (clientapi.Info, error) {
 		if err != nil {
 			return info, err
 		}
+		c, err := tlspl.Marshal(&receiver)
+		if err != nil {
+			return info, err
+		}
 		info.Suites = append(info.Suites, uint16(id))
-		info.HubSenders = append(info.HubSenders, clientapi.HubSender{Suite: uint16(id), ExternalSender: a, FrankingAgent: b})
+		info.HubSenders = append(info.HubSenders, clientapi.HubSender{Suite: uint16(id), ExternalSender: a, FrankingAgent: b, ExternalReceiver: c})
 	}
 	return info, nil
 }
@@ -320,6 +325,14 @@ func (s service) GroupInfo(ctx context.Context, d clientapi.Device, uri mimi.Roo
 		return nil, clientapi.Errorf(clientapi.CodeForbidden, "the credential in the request is not of this device")
 	}
 	resp, err := s.p.hubOf(uri).GroupInfo(ctx, s.p.cfg.Domain, uri, r)
+	if err == nil && resp.Status != mimi.GroupInfoSuccess {
+		// Where a follower can't read who is listed it may have invited too many.
+		err := s.p.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Uninvite(string(d.User), string(uri)) })
+		if err != nil {
+			s.p.cfg.Logger.Warn("an invitation stays although the hub does not know of it", "user", string(d.User), "room", string(uri), "error", err)
+		}
+		s.p.follower.Changed(d.Client)
+	}
 	return resp, clientError(err)
 }
 

@@ -34,6 +34,13 @@ func (tx *Tx) PutAnswer(digest [32]byte, answer []byte, nowMillis int64) error {
 	return err
 }
 
+// SetAnswer stores an answer in place of the one that there may be.
+func (tx *Tx) SetAnswer(digest [32]byte, answer []byte, nowMillis int64) error {
+	_, err := tx.exec("INSERT INTO answers (digest, answer, created_ms) VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET answer = excluded.answer, created_ms = excluded.created_ms",
+		digest[:], blob(answer), nowMillis)
+	return err
+}
+
 // TrimAnswers forgets answers older than beforeMillis.
 func (tx *Tx) TrimAnswers(beforeMillis int64) (int64, error) {
 	return tx.exec("DELETE FROM answers WHERE created_ms < ?", beforeMillis)

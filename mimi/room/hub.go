@@ -293,6 +293,20 @@ func (h *Hub) header(m *mimi.Message) error {
 	return nil
 }
 
+// Read returns what those SemiPrivateMessages of a bundle say that are of this epoch and can be read, without judging them:
+// whose credentials are new to the hub is seen from it (Decision 120).
+func (h *Hub) Read(b *mimi.HandshakeBundle) (list []*mls.FramedContent) {
+	for _, m := range append([]mimi.Message{b.ProposalOrCommit}, b.MoreProposals...) {
+		if m.SemiPrivateMessage == nil {
+			continue
+		}
+		if content, err := h.public.Read(&m.MLSMessage); err == nil {
+			list = append(list, content)
+		}
+	}
+	return list
+}
+
 // sender checks that a provider may pass on a message of this sender: its own users' (Decision 6), and returns the user.
 // leaf is that of a sender who is not a member.
 func (h *Hub) sender(from mimi.ProviderDomain, s mls.Sender, leaf *mls.LeafNode) (mimi.UserURI, error) {

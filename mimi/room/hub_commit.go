@@ -52,6 +52,9 @@ func (h *Hub) commit(in UpdateInput) (*Next, error) {
 	if n.room, err = h.rules.room.next(p, n.public.Context(), n.public.Tree()); err != nil {
 		return nil, notAllowed(err.Error(), err)
 	}
+	if err := h.cfg.reads(n.room.view); err != nil {
+		return nil, notAllowed(err.Error(), err)
+	}
 	n.describe(p, changes)
 	n.pending, n.plan, n.keep = nil, nil, 0
 	event := Event{Message: mimi.FanoutMessage{Timestamp: n.Accepted, Message: in.Bundle.ProposalOrCommit}, Providers: before}

@@ -486,6 +486,24 @@ func TestSemiPrivateRoom(t *testing.T) {
 	}
 }
 
+// A room can't begin to use SemiPrivateMessages that its hub could not read.
+func TestSemiPrivateLater(t *testing.T) {
+	w := newWorld(t, policy.Cooperative, func(c *policy.Components, _ *[]mimi.UserRolePair) {
+		for i := range c.Roles.Roles {
+			c.Roles.Roles[i].RoleCapabilities = append(c.Roles.Roles[i].RoleCapabilities, mimi.CanChangeMlsOperationalPolicies)
+		}
+	})
+	a := w.devices[0]
+	op := *w.hub.View().Operational()
+	op.HandshakeFormats = []mls.WireFormat{mls.WireFormatPublicMessage, mls.WireFormatSemiPrivateMessage}
+	staged, err := a.room.SetComponents(rand.Reader, Component{ID: mimi.ComponentMLSOperationalPolicy, Data: &op})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.update("a.example", staged.Bundle())
+	w.refused("SemiPrivateMessages of the room are not for the key of this hub", nil, err)
+}
+
 // groupWith is the MLS group of a client with other rules.
 func groupWith(t testing.TB, r *Room, rules mls.Rules) *mls.Group {
 	t.Helper()

@@ -348,6 +348,9 @@ func (v *View) handshakeFormat() mls.WireFormat {
 	return mls.WireFormatPublicMessage
 }
 
+// SemiPrivate reports whether members send their handshake messages as SemiPrivateMessages (Decision 120).
+func (v *View) SemiPrivate() bool { return v.handshakeFormat() == mls.WireFormatSemiPrivateMessage }
+
 // takesFormat reports whether members may send handshake messages in the format.
 func (v *View) takesFormat(f mls.WireFormat) bool {
 	op := v.components.Operational

@@ -120,6 +120,51 @@ func askedFor(user mimi.UserURI, room mimi.RoomURI) [sha256.Size]byte {
 	return sha256.Sum256([]byte("asked for " + string(user) + " in " + string(room)))
 }
 
+// maxExhausted bounds how many users are remembered for one room by Exhausted.
+const maxExhausted = 256
+
+// Exhausted notes that a user was asked for key material for a room by somebody
+// with consent, and that some of its devices had none.
+func (c *Consents) Exhausted(tx *store.Tx, user mimi.UserURI, room mimi.RoomURI) error {
+	if room == "" {
+		return nil
+	}
+	users, err := c.ExhaustedIn(tx, room)
+	if err != nil {
+		return err
+	}
+	users = append(slices.DeleteFunc(users, func(u mimi.UserURI) bool { return u == user }), user)
+	b, err := tlspl.Marshal(&userList{users[max(0, len(users)-maxExhausted):]})
+	if err != nil {
+		return err
+	}
+	return tx.SetAnswer(exhaustedIn(room), b, c.cfg.Now().UnixMilli())
+}
+
+// ExhaustedIn returns the users that Exhausted noted for a room in the last day:
+// those who may have been listed in it without all of their devices. A follower
+// needs them where it can't read who is listed (Decision 59).
+func (c *Consents) ExhaustedIn(tx *store.Tx, room mimi.RoomURI) ([]mimi.UserURI, error) {
+	b, _, err := tx.Answer(exhaustedIn(room))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list userList
+	return list.users, tlspl.Unmarshal(b, &list)
+}
+
+func exhaustedIn(room mimi.RoomURI) [sha256.Size]byte {
+	return sha256.Sum256([]byte("exhausted in " + string(room)))
+}
+
+type userList struct{ users []mimi.UserURI }
+
+// Code describes the list as it is stored.
+func (l *userList) Code(c *tlspl.Codec) { tlspl.Vector(c, &l.users) }
+
 // Requested takes a requester's entry from its provider: a request or its
 // cancellation.
 func (c *Consents) Requested(ctx context.Context, from mimi.ProviderDomain, e *mimi.ConsentEntry) error {

@@ -29,6 +29,9 @@ type Config struct {
 	// MayInvite says whether a user of ours who is listed in a room without a
 	// client hears of it: not if it never agreed to.
 	MayInvite func(tx *store.Tx, user mimi.UserURI, room mimi.RoomURI) (bool, error)
+	// MayBeListed returns the users of ours that a commit which can't be read here
+	// may have listed without all of their clients (Decision 59).
+	MayBeListed func(tx *store.Tx, room mimi.RoomURI) ([]mimi.UserURI, error)
 }
 
 // A Follower is safe for concurrent use.
@@ -150,13 +153,24 @@ func (f *Follower) outside(tx *store.Tx, user string, room int64) (clients []str
 // invite notes the users of ours that a commit puts on the participant list. A
 // Welcome that follows takes the note back. It returns their clients.
 func (f *Follower) invite(tx *store.Tx, room *store.Room, e *store.Event) (clients []string, err error) {
-	for _, user := range f.listed(e.Body) {
+	users, certain, err := f.listed(tx, mimi.RoomURI(room.URI), e.Body)
+	if err != nil {
+		return nil, err
+	}
+	for _, user := range users {
 		u, err := tx.User(string(user))
 		if errors.Is(err, store.ErrNotFound) || err == nil && u.State != store.StateActive {
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if !certain {
+			if outside, err := f.outside(tx, u.URI, room.ID); err != nil {
+				return nil, err
+			} else if len(outside) == 0 {
+				continue
+			}
 		}
 		if may, err := f.cfg.MayInvite(tx, user, mimi.RoomURI(room.URI)); err != nil {
 			return nil, err
@@ -179,12 +193,20 @@ func (f *Follower) invite(tx *store.Tx, room *store.Room, e *store.Event) (clien
 	return clients, nil
 }
 
-// listed returns the users of ours that a commit, if it can be read, adds to
-// the participant list by value.
-func (f *Follower) listed(fanout []byte) (users []mimi.UserURI) {
+// listed returns the users of ours that a commit adds to the participant list by
+// value; of a SemiPrivateMessage, which says nothing here, those that it may add,
+// without being certain.
+func (f *Follower) listed(tx *store.Tx, room mimi.RoomURI, fanout []byte) (users []mimi.UserURI, certain bool, err error) {
 	var m mimi.FanoutMessage
-	if tlspl.UnmarshalAlias(fanout, &m) != nil || m.Message.PublicMessage == nil || m.Message.PublicMessage.Content.Commit == nil {
-		return nil
+	if tlspl.UnmarshalAlias(fanout, &m) != nil {
+		return nil, false, nil
+	}
+	if m.Message.SemiPrivateMessage != nil && m.Kind() == mimi.FanoutCommit {
+		users, err = f.cfg.MayBeListed(tx, room)
+		return users, false, err
+	}
+	if m.Message.PublicMessage == nil || m.Message.PublicMessage.Content.Commit == nil {
+		return nil, false, nil
 	}
 	for _, p := range m.Message.PublicMessage.Content.Commit.Proposals {
 		if p.Proposal == nil || p.Proposal.AppDataUpdate == nil || p.Proposal.AppDataUpdate.ComponentID != mimi.ComponentParticipantList {
@@ -200,7 +222,7 @@ func (f *Follower) listed(fanout []byte) (users []mimi.UserURI) {
 			}
 		}
 	}
-	return users
+	return users, true, nil
 }
 
 // Delivered tells connected clients, and the other nodes, what was delivered;
@@ -313,7 +335,11 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 				concerns = true
 			}
 			if !concerns {
-				for _, user := range f.listed(e.Body) {
+				users, _, err := f.listed(tx, uri, e.Body)
+				if err != nil {
+					return err
+				}
+				for _, user := range users {
 					listed = true
 					if u, err := tx.User(string(user)); err == nil && u.State == store.StateActive {
 						concerns = true

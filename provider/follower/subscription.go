@@ -229,6 +229,11 @@ func (s *Subscription) refresh(ctx context.Context) error {
 			remove(s.f.notify.rooms, id, s)
 		}
 	}
+	for r := range s.told {
+		if !slices.Contains(invited, string(r)) {
+			delete(s.told, r) // it may be invited once more
+		}
+	}
 	for _, r := range invited {
 		room := mimi.RoomURI(r)
 		if !joined[room] && !s.told[room] {

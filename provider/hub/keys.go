@@ -18,13 +18,14 @@ import (
 	"github.com/comity-im/comity/tlspl"
 )
 
-// Keys are what a hub signs and franks with: for each cipher suite a key as
-// external sender and one as franking agent, and the secrets from which the
-// rooms' franking keys are derived.
+// Keys are what a hub signs, reads and franks with: for each cipher suite a key
+// as external sender, one as external receiver and one as franking agent, and
+// the secrets from which the rooms' franking keys are derived.
 type Keys struct {
-	senders map[suite.ID]*key
-	agents  map[suite.ID]*key
-	db      *store.Store
+	senders   map[suite.ID]*key
+	receivers map[suite.ID]*mls.Receiver
+	agents    map[suite.ID]*key
+	db        *store.Store
 
 	mu      sync.RWMutex
 	masters []master // by FromMillis
@@ -67,7 +68,7 @@ func (m *masters) Code(c *tlspl.Codec) { tlspl.Vector(c, &m.list) }
 // LoadKeys returns the keys of a provider, and makes those that it doesn't have
 // yet.
 func LoadKeys(ctx context.Context, db *store.Store, issuer *identity.Issuer, suites []suite.ID, now time.Time) (*Keys, error) {
-	k := &Keys{db: db, senders: map[suite.ID]*key{}, agents: map[suite.ID]*key{}}
+	k := &Keys{db: db, senders: map[suite.ID]*key{}, receivers: map[suite.ID]*mls.Receiver{}, agents: map[suite.ID]*key{}}
 	return k, db.Update(ctx, func(tx *store.Tx) error {
 		for _, id := range suites {
 			s, ok := suite.Lookup(id)
@@ -76,6 +77,9 @@ func LoadKeys(ctx context.Context, db *store.Store, issuer *identity.Issuer, sui
 			}
 			var err error
 			if k.senders[id], err = loadKey(tx, issuer, s, "hub-sender", now); err != nil {
+				return err
+			}
+			if k.receivers[id], err = loadReceiver(tx, s, k.senders[id].credential); err != nil {
 				return err
 			}
 			if k.agents[id], err = loadKey(tx, issuer, s, "hub-agent", now); err != nil {
@@ -130,6 +134,41 @@ func loadKey(tx *store.Tx, issuer *identity.Issuer, s suite.Suite, name string, 
 	}
 	signer, err := s.NewSigner(stored.Private)
 	return &key{signer, stored.Credential}, err
+}
+
+// loadReceiver returns the key by which the hub reads SemiPrivateMessages, with
+// the credential that names it (Decision 120). The credential certifies the key
+// of the external sender: for HPKE keys there is no certificate.
+func loadReceiver(tx *store.Tx, s suite.Suite, credential mls.Credential) (*mls.Receiver, error) {
+	name := fmt.Sprintf("hub-receiver-%04x", uint16(s.ID()))
+	b, err := tx.Meta(name)
+	if errors.Is(err, store.ErrNotFound) {
+		fresh, err := s.GenerateKeyPair(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		private, err := fresh.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		if b, err = tlspl.Marshal(&storedKey{private, credential}); err != nil {
+			return nil, err
+		}
+		if b, err = tx.CreateMeta(name, b); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	var stored storedKey
+	if err := tlspl.Unmarshal(b, &stored); err != nil {
+		return nil, err
+	}
+	private, err := s.ParsePrivateKey(stored.Private)
+	if err != nil {
+		return nil, err
+	}
+	return &mls.Receiver{ExternalReceiver: mls.ExternalReceiver{PublicKey: private.Public(), Credential: stored.Credential}, Key: private}, nil
 }
 
 func random(n int) []byte {
@@ -214,6 +253,16 @@ func (k *Keys) Sender(id suite.ID) (mls.ExternalSender, bool) {
 		return mls.ExternalSender{}, false
 	}
 	return mls.ExternalSender{SignatureKey: s.signer.Public(), Credential: s.credential}, true
+}
+
+// Receiver is the hub's entry for external_receivers of groups with a cipher
+// suite.
+func (k *Keys) Receiver(id suite.ID) (mls.ExternalReceiver, bool) {
+	r := k.receivers[id]
+	if r == nil {
+		return mls.ExternalReceiver{}, false
+	}
+	return r.ExternalReceiver, true
 }
 
 // Agent is the hub's franking_agent for groups with a cipher suite.

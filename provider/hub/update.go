@@ -148,6 +148,13 @@ func (h *Hub) checkOwnKeys(s *room.Hub) error {
 	if !slices.ContainsFunc(senders, func(e mls.ExternalSender) bool { return slices.Equal(e.SignatureKey, own.SignatureKey) }) {
 		return errors.New("external_senders does not have this hub's key")
 	}
+	receivers, err := s.GroupInfo().GroupContext.Extensions.ExternalReceivers()
+	if err != nil {
+		return err
+	}
+	if len(receivers) > 0 && !slices.Equal(receivers[0].PublicKey, h.cfg.Keys.receivers[id].PublicKey) {
+		return errors.New("external_receivers does not have this hub's key")
+	}
 	if data := s.View().FrankingAgent(); data != nil {
 		if agent, _ := h.cfg.Keys.Agent(id); !slices.Equal(data.FrankingSignatureKey, agent.FrankingSignatureKey) {
 			return errors.New("franking_agent is not this hub's key")
@@ -168,7 +175,11 @@ func (h *Hub) Update(ctx context.Context, from mimi.ProviderDomain, uri mimi.Roo
 		return nil, &mimi.MalformedError{Err: err}
 	}
 	// What must be asked of others is asked before it is the room's turn.
-	if err := h.cfg.Credentials.Need(ctx, credentials(&req.Bundle)...); err != nil {
+	handshakes, err := r.readable(ctx, &req.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.cfg.Credentials.Need(ctx, credentials(handshakes)...); err != nil {
 		return nil, err
 	}
 	return run(ctx, r, func(r *hosted) (*mimi.UpdateRoomResponse, error) {
@@ -182,8 +193,33 @@ func (h *Hub) Update(ctx context.Context, from mimi.ProviderDomain, uri mimi.Roo
 	})
 }
 
-// credentials are those of the leaves that a handshake brings in.
-func credentials(b *mimi.HandshakeBundle) (list []*mls.Credential) {
+// readable returns what the messages of a bundle say. SemiPrivateMessages are
+// read with the room's state; those that can't be are left out, and refused later.
+func (r *hosted) readable(ctx context.Context, b *mimi.HandshakeBundle) (list []*mls.FramedContent, err error) {
+	semiPrivate := false
+	for _, m := range append([]mimi.Message{b.ProposalOrCommit}, b.MoreProposals...) {
+		switch {
+		case m.PublicMessage != nil:
+			list = append(list, &m.PublicMessage.Content)
+		case m.SemiPrivateMessage != nil:
+			semiPrivate = true
+		}
+	}
+	if !semiPrivate {
+		return list, nil
+	}
+	read, err := run(ctx, r, func(r *hosted) ([]*mls.FramedContent, error) {
+		st, err := r.current()
+		if err != nil {
+			return nil, err
+		}
+		return st.room.Read(b), nil
+	})
+	return append(list, read...), err
+}
+
+// credentials are those of the leaves that handshakes bring in.
+func credentials(handshakes []*mls.FramedContent) (list []*mls.Credential) {
 	proposal := func(p *mls.Proposal) {
 		switch {
 		case p == nil:
@@ -193,12 +229,9 @@ func credentials(b *mimi.HandshakeBundle) (list []*mls.Credential) {
 			list = append(list, &p.Update.LeafNode.Credential)
 		}
 	}
-	each := func(m *mimi.Message) {
-		if m.PublicMessage == nil {
-			return
-		}
-		proposal(m.PublicMessage.Content.Proposal)
-		if c := m.PublicMessage.Content.Commit; c != nil {
+	for _, content := range handshakes {
+		proposal(content.Proposal)
+		if c := content.Commit; c != nil {
 			for i := range c.Proposals {
 				proposal(c.Proposals[i].Proposal)
 			}
@@ -206,10 +239,6 @@ func credentials(b *mimi.HandshakeBundle) (list []*mls.Credential) {
 				list = append(list, &c.Path.LeafNode.Credential)
 			}
 		}
-	}
-	each(&b.ProposalOrCommit)
-	for i := range b.MoreProposals {
-		each(&b.MoreProposals[i])
 	}
 	return list
 }
@@ -497,5 +526,5 @@ func (h *Hub) roomConfig(id mls.CipherSuite) (room.HubConfig, error) {
 	if k == nil {
 		return room.HubConfig{}, &mimi.NotAllowedError{Reason: fmt.Sprintf("this hub does not host groups of cipher suite %v", id)}
 	}
-	return room.HubConfig{Verifier: h.cfg.Credentials, Signer: k.signer}, nil
+	return room.HubConfig{Verifier: h.cfg.Credentials, Signer: k.signer, Receiver: h.cfg.Keys.receivers[id]}, nil
 }

@@ -253,6 +253,11 @@ func (k *Keys) claim(tx *store.Tx, digest [32]byte, target mimi.UserURI, req *mi
 	default:
 		resp.UserStatus = mimi.KeyMaterialSuccess
 	}
+	if slices.ContainsFunc(resp.Clients, func(m mimi.ClientKeyMaterial) bool { return m.ClientStatus == mimi.ClientKeyMaterialExhausted }) {
+		if err := k.cfg.Consents.Exhausted(tx, target, req.RoomID); err != nil {
+			return nil, err
+		}
+	}
 	k.limit.allow(byUser, given)
 	k.provider.allow(byProvider, given)
 	if given == 0 {

@@ -36,12 +36,13 @@ type RoomCreate struct {
 	With          []string `help:"The other participants of a direct room." placeholder:"USER"`
 	Organizations []string `help:"Domains of the organizations of a multi-organization room." placeholder:"DOMAIN"`
 	NoFranking    bool     `help:"Without the hub's proof of who sent what."`
+	SemiPrivate   bool     `help:"Hide from the other providers who changes the room, and how; only its members and the hub see it."`
 }
 
 // Run creates a room.
 func (r *RoomCreate) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 	return cmd.online(ctx, out, func(ctx context.Context, s *session) error {
-		n := client.NewRoom{Name: r.Name, Title: r.Title, Subject: r.Subject, Preset: policy.Preset(r.Preset), NoFranking: r.NoFranking}
+		n := client.NewRoom{Name: r.Name, Title: r.Title, Subject: r.Subject, Preset: policy.Preset(r.Preset), NoFranking: r.NoFranking, SemiPrivate: r.SemiPrivate}
 		for _, w := range r.With {
 			u, err := s.user(w)
 			if err != nil {
