@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/comity-im/comity/client/links"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/content"
 	"github.com/comity-im/comity/mimi/policy"
@@ -85,7 +88,7 @@ func (b *batch) application(r *roomState, m *mimi.FanoutMessage, seq uint64) err
 		return err
 	}
 	if m.Frank != nil {
-		if _, err := b.agent(r.group); missing(err) != "" {
+		if _, err := b.agent(r.group, epoch); missing(err) != "" {
 			return err // before the message's key is used up
 		}
 	}
@@ -125,10 +128,10 @@ func (b *batch) unreadable(r *roomState, epoch mls.Epoch, at mimi.Millis, err er
 	return b.problem(r, "a message of epoch %d can't be read: %v", epoch, err)
 }
 
-// agent returns the key that the room's franks are signed with, nil if it has
+// agent returns the key that franks of the room's messages of an epoch are signed with, nil if it has
 // none; the error says that it is not the hub's.
-func (b *batch) agent(g *room.Room) ([]byte, error) {
-	agent := g.View().FrankingAgent()
+func (b *batch) agent(g *room.Room, epoch mls.Epoch) ([]byte, error) {
+	agent := g.TermsIn(epoch).Franking
 	if agent == nil {
 		return nil, nil
 	}
@@ -142,8 +145,7 @@ func (b *batch) verify(r *roomState, m *mimi.FanoutMessage, got *room.Received) 
 	rec := &messageRecord{
 		sender: got.Sender.User, client: got.Sender.Client, epoch: got.Epoch, gen: got.Generation, data: got.Data, frank: m.Frank,
 	}
-	view := r.group.View()
-	body, kind, err := unframe(view, got.Data)
+	body, kind, err := unframe(got.Terms.Framed, got.Data)
 	if err != nil {
 		return nil, content.MessageID{}, err
 	}
@@ -155,8 +157,8 @@ func (b *batch) verify(r *roomState, m *mimi.FanoutMessage, got *room.Received) 
 	if rec.marks, err = b.frank(r, m, got, msg); err != nil {
 		return nil, msg.ID, err
 	}
-	rec.caps = capsOf(view.Roles(), got.Role)
-	if rec.rule, err = b.judge(r, msg, got.Role); err != nil {
+	rec.caps = capsOf(got.Terms.Content.Roles, got.Role)
+	if rec.rule, err = b.judge(r, msg, got); err != nil {
 		return nil, msg.ID, err
 	}
 	return rec, msg.ID, nil
@@ -164,8 +166,8 @@ func (b *batch) verify(r *roomState, m *mimi.FanoutMessage, got *room.Received) 
 
 // unframe takes application data out of its ApplicationFraming (MLS extensions
 // §6.2.4), if the room has that, and says what it is.
-func unframe(view *room.View, data []byte) (body []byte, kind string, err error) {
-	if !view.Has(mls.ComponentContentMediaTypes) {
+func unframe(framed bool, data []byte) (body []byte, kind string, err error) {
+	if !framed {
 		return data, room.ContentMediaType, nil
 	}
 	var f mls.ApplicationFraming
@@ -203,7 +205,7 @@ func (b *batch) frank(r *roomState, m *mimi.FanoutMessage, got *room.Received, m
 			return 0, discard("its franking tag is not that of its content")
 		}
 	}
-	key, agent := b.agent(r.group)
+	key, agent := b.agent(r.group, got.Epoch)
 	switch {
 	case key == nil:
 		return 0, nil
@@ -252,13 +254,13 @@ func (b *batch) disordered(r *roomState, got *room.Received, at mimi.Millis) (bo
 	return found && at < last.at, nil
 }
 
-// judge says how a message breaks the room's rules for content; empty: it does not.
-func (b *batch) judge(r *roomState, m *content.Message, role policy.RoleIndex) (string, error) {
+// judge says how a message breaks the rules for content that the room had when it was sent; empty: it does not.
+func (b *batch) judge(r *roomState, m *content.Message, got *room.Received) (string, error) {
 	target, err := b.target(r, m)
 	if err != nil {
 		return "", err
 	}
-	if d := policy.JudgeContent(r.group.View().ContentPolicy(), role, describe(m, target)); d != nil {
+	if d := policy.JudgeContent(got.Terms.Content, got.Role, describe(m, target)); d != nil {
 		return d.Error(), nil
 	}
 	return "", nil
@@ -401,8 +403,8 @@ func (b *batch) accepted(r *roomState, k []byte, o *outboxRecord, at mimi.Millis
 	b.touch(r)
 	rec := &messageRecord{seq: seq, sender: b.c.self.user, client: b.c.self.client, epoch: o.epoch, data: o.data, frank: frank, caps: ^uint32(0)}
 	if r.group != nil {
-		rec.caps = capsOf(r.group.View().Roles(), r.group.Role())
-		if key, _ := b.agent(r.group); key != nil && frank == nil {
+		rec.caps = capsOf(r.group.TermsIn(o.epoch).Content.Roles, r.group.RoleIn(o.epoch, b.c.self.user))
+		if key, _ := b.agent(r.group, o.epoch); key != nil && frank == nil {
 			rec.marks |= frankMissing
 		}
 	}
@@ -444,6 +446,7 @@ func describe(m *content.Message, target *content.Message) *policy.Message {
 		describePart(p, part)
 		return true
 	})
+	p.Links = linksIn(new(links.Counter), &m.Content.NestedPart)
 	return p
 }
 
@@ -484,8 +487,6 @@ func describePart(p *policy.Message, part *content.NestedPart) {
 		if kind.IsText() {
 			if part.Disposition == content.Preview {
 				p.Previews++
-			} else {
-				p.Links += links(string(x.Content))
 			}
 			return
 		}
@@ -500,6 +501,9 @@ func describePart(p *policy.Message, part *content.NestedPart) {
 		return
 	}
 	asset.MediaType = mls.MediaType{Type: []byte(kind.Type)}
+	for _, name := range slices.Sorted(maps.Keys(kind.Parameters)) {
+		asset.MediaType.Parameters = append(asset.MediaType.Parameters, mls.Parameter{ParameterName: []byte(name), ParameterValue: []byte(kind.Parameters[name])})
+	}
 	if part.Disposition == content.Render {
 		switch top, _, _ := strings.Cut(kind.Type, "/"); top {
 		case "image":
@@ -513,10 +517,33 @@ func describePart(p *policy.Message, part *content.NestedPart) {
 	p.Assets = append(p.Assets, asset)
 }
 
-// links counts the web links in a text.
-func links(s string) int {
-	s = strings.ToLower(s)
-	return strings.Count(s, "https://") + strings.Count(s, "http://")
+// linksIn counts the links in the texts of a part. Of alternatives people see one: the one with the most counts.
+func linksIn(c *links.Counter, part *content.NestedPart) int {
+	switch x := part.Part.(type) {
+	case *content.SinglePart:
+		kind := content.ParseMediaType(x.ContentType)
+		_, markdown := kind.Markdown()
+		switch {
+		case part.Disposition == content.Preview || !kind.IsText():
+			return 0
+		case markdown:
+			return c.Markdown(x.Content)
+		case kind.Is("text/html"):
+			return c.HTML(x.Content)
+		}
+		return links.Plain(x.Content)
+	case *content.MultiPart:
+		sum, most := 0, 0
+		for i := range x.Parts {
+			n := linksIn(c, &x.Parts[i])
+			sum, most = sum+n, max(most, n)
+		}
+		if x.PartSemantics == content.ChooseOne {
+			return most
+		}
+		return sum
+	}
+	return 0
 }
 
 // hostOf is the host of an https URL, without a port; empty if there is none.

@@ -84,7 +84,15 @@ func Load(cfg Config, records iter.Seq2[[]byte, []byte]) (*Room, error) {
 		return nil, fmt.Errorf("room: stored state: %w", broken)
 	}
 	slices.SortFunc(r.past, func(a, b pastEpoch) int { return -compareEpochs(a.epoch, b.epoch) })
-	return r, r.hold(group)
+	if err := r.hold(group); err != nil {
+		return r, err
+	}
+	for _, p := range r.past {
+		if p.terms != nil {
+			p.terms.Content.Hub = r.View().Hub()
+		}
+	}
+	return r, nil
 }
 
 func compareEpochs(a, b mls.Epoch) int {

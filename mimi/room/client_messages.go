@@ -37,6 +37,8 @@ type Received struct {
 	// Sender is the client that sent it, and Role the role of its user, both in the epoch of the message.
 	Sender Identity
 	Role   policy.RoleIndex
+	// Terms are what the message is judged by, also of its epoch.
+	Terms *Terms
 	// FrankingTag is nil if the message has none.
 	FrankingTag []byte
 }
@@ -47,11 +49,11 @@ func (r *Room) Decrypt(m *mimi.Message) (*Received, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Received{Data: a.Data, Epoch: a.Epoch, Generation: a.Generation}
+	out := &Received{Data: a.Data, Epoch: a.Epoch, Generation: a.Generation, Terms: r.TermsIn(a.Epoch)}
 	if out.Sender, out.Role, err = r.senderIn(a.Epoch, a.Sender); err != nil {
 		return nil, err
 	}
-	if r.View().Has(mls.ComponentSafeAAD) {
+	if out.Terms.SafeAAD {
 		var aad mls.SafeAAD
 		if err := tlspl.Unmarshal(a.AuthenticatedData, &aad); err != nil {
 			return nil, fmt.Errorf("room: authenticated_data is no SafeAAD: %w", err)

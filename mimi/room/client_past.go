@@ -12,11 +12,12 @@ import (
 // keyPast begins the keys of the records of past epochs; the epoch follows, uint64.
 const keyPast = 'e'
 
-// A pastEpoch is how an epoch differed from the one after it: whose the leaves were that a Commit removed or replaced, and
-// which role the users had whom it changed. Late messages are judged by it.
+// A pastEpoch is how an epoch differed from the one after it: whose the leaves were that a Commit removed or replaced, which
+// role the users had whom it changed, and what messages were judged by. Late messages are judged by it.
 type pastEpoch struct {
 	epoch  mls.Epoch
 	leaves []pastLeaf
+	terms  *Terms // nil: those of the epoch after
 }
 
 type pastLeaf struct {
@@ -33,7 +34,10 @@ func (l *pastLeaf) Code(c *tlspl.Codec) {
 	tlspl.Uint32(c, &l.role)
 }
 
-func (p *pastEpoch) Code(c *tlspl.Codec) { tlspl.Vector(c, &p.leaves) }
+func (p *pastEpoch) Code(c *tlspl.Codec) {
+	tlspl.Vector(c, &p.leaves)
+	tlspl.Optional(c, &p.terms)
+}
 
 func pastKey(e mls.Epoch) []byte { return binary.BigEndian.AppendUint64([]byte{keyPast}, uint64(e)) }
 
@@ -51,7 +55,7 @@ func (r *Room) loadPast(key, value []byte) error {
 
 // pastOf notes what a staged Commit is about to change.
 func (r *Room) pastOf(s *Staged) pastEpoch {
-	p := pastEpoch{epoch: r.group.Epoch()}
+	p := pastEpoch{epoch: r.group.Epoch(), terms: r.View().Terms()}
 	seen := make(map[mls.LeafIndex]bool)
 	note := func(l mls.LeafIndex) {
 		leaf := r.group.Tree().Leaf(l)
@@ -78,10 +82,14 @@ func (r *Room) pastOf(s *Staged) pastEpoch {
 	return p
 }
 
+// keepPast remembers the epoch that has just ended.
 func (r *Room) keepPast(p pastEpoch) {
 	keep := r.mls.PastEpochs
 	if keep == 0 {
 		return
+	}
+	if p.terms.same(r.View().Terms()) {
+		p.terms = nil
 	}
 	r.past = append([]pastEpoch{p}, r.past...)
 	if value, err := tlspl.Marshal(&p); err == nil {
@@ -116,4 +124,20 @@ func (r *Room) senderIn(e mls.Epoch, l mls.LeafIndex) (Identity, policy.RoleInde
 	}
 	role, _ := r.View().RoleOf(who.User.Identifier())
 	return who, role, nil
+}
+
+// RoleIn returns the role that a user had in an epoch.
+func (r *Room) RoleIn(e mls.Epoch, user mimi.UserURI) policy.RoleIndex {
+	for i := len(r.past) - 1; i >= 0; i-- {
+		if r.past[i].epoch < e {
+			continue
+		}
+		for _, p := range r.past[i].leaves {
+			if p.user == user {
+				return p.role
+			}
+		}
+	}
+	role, _ := r.View().RoleOf(user.Identifier())
+	return role
 }
