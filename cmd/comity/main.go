@@ -22,6 +22,7 @@ type commands struct {
 	Admin   cli.Admin       `cmd:"" help:"Ask a running provider how it is."`
 	Client  clientcmd.Cmd   `cmd:"" help:"Chat, as a person at one device."`
 	Inspect cli.Inspect     `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
+	Check   cli.Check       `cmd:"" help:"Try somebody's provider from outside: does it answer, and refuse, as the drafts say?"`
 	Bench   cli.Bench       `cmd:"" help:"Load providers on this machine and measure them."`
 	Worker  cli.BenchWorker `cmd:"" name:"bench-worker" hidden:""`
 	Version versionCmd      `cmd:"" help:"Print the version."`

@@ -18,7 +18,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts plays sessions at a terminal, with two providers at the other end:
 // testdata/*.txt. CA, A and B are the file of their authority and their
-// addresses, BADMIN the second one's for its operator.
+// addresses, ADIR the first one's folder, BADMIN and BFEDERATION the second one's
+// addresses for its operator and for providers.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -49,6 +50,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("A", c.Provider("a.example").ClientURL())
 			e.Setenv("B", c.Provider("b.example").ClientURL())
 			e.Setenv("BADMIN", c.Provider("b.example").Admin)
+			e.Setenv("ADIR", c.Provider("a.example").Dir)
+			e.Setenv("BFEDERATION", c.Provider("b.example").Federation)
 			e.Setenv("COMITY_CA", c.CAFile)
 			e.Setenv("COMITY_PASSWORD", "correct horse")
 			return nil

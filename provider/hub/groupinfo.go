@@ -32,6 +32,14 @@ func (h *Hub) GroupInfo(ctx context.Context, from mimi.ProviderDomain, uri mimi.
 	if err := req.Verify(); err != nil {
 		return no("the signature is not valid", err)
 	}
+	// Before a third provider is asked for its issuers: nobody sends us there.
+	who, err := h.cfg.Credentials.Identify(&req.RequestingCredential)
+	if err != nil {
+		return no("the requester's credential names nobody", err)
+	}
+	if who.User.Host() != from {
+		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s may not ask for %s", from, who.User)}
+	}
 	user, _, err := h.cfg.Credentials.VerifyKey(ctx, &req.RequestingCredential, req.RequestingSignatureKey)
 	var failed *mimi.FailedError
 	if errors.As(err, &failed) || ctx.Err() != nil {
@@ -39,9 +47,6 @@ func (h *Hub) GroupInfo(ctx context.Context, from mimi.ProviderDomain, uri mimi.
 	}
 	if err != nil {
 		return no("the requester's credential is not valid", err)
-	}
-	if user.Host() != from {
-		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("%s may not ask for %s", from, user)}
 	}
 	return run(ctx, r, func(r *hosted) (*mimi.GroupInfoResponse, error) { return r.groupInfo(from, user, req) })
 }

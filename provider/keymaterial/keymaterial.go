@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/clientapi"
+	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/mls/suite"
@@ -157,15 +158,18 @@ func (k *Keys) Claim(ctx context.Context, from mimi.ProviderDomain, target mimi.
 	if err := req.Verify(); err != nil {
 		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the signature is not valid: " + err.Error()}
 	}
-	user, _, err := k.cfg.Verifier.VerifyKey(ctx, &req.RequesterCredential, req.RequesterSignatureKey)
+	// Before a third provider is asked for its issuers: nobody sends us there.
+	if user, _, err := identity.Names(&req.RequesterCredential); err != nil {
+		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the requester's credential names nobody: " + err.Error()}
+	} else if user != req.RequestingUser {
+		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("the credential is of %s, not of %s", user, req.RequestingUser)}
+	}
+	_, _, err := k.cfg.Verifier.VerifyKey(ctx, &req.RequesterCredential, req.RequesterSignatureKey)
 	if unknown(err) {
 		return nil, err
 	}
 	if err != nil {
 		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: "the requester's credential is not valid: " + err.Error()}
-	}
-	if user != req.RequestingUser {
-		return nil, &mimi.RefusedError{Refusal: mimi.RefusedForbidden, Reason: fmt.Sprintf("the credential is of %s, not of %s", user, req.RequestingUser)}
 	}
 	digest, err := req.Digest()
 	if err != nil {
