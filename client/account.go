@@ -10,7 +10,6 @@ import (
 
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/identity"
-	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/room"
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/mls/suite"
@@ -290,12 +289,6 @@ func dropExpired(tx Tx, before uint64) error {
 // Devices lists the user's devices.
 func (c *Client) Devices(ctx context.Context) ([]clientapi.DeviceInfo, error) {
 	return c.provider.Devices(ctx)
-}
-
-// RemoveDevice ends the session of one of the user's devices; the hubs take it
-// out of its rooms.
-func (c *Client) RemoveDevice(ctx context.Context, device mimi.ClientURI) error {
-	return c.provider.RemoveDevice(ctx, device)
 }
 
 // randomName returns n random letters and digits.

@@ -79,6 +79,8 @@ type roomState struct {
 	verdicts map[content.MessageID]verdict
 	outbox   int // entries that are to be sent
 
+	reads bool // the provider keeps the room's events for this device, which is out
+
 	op       chan struct{} // holds a token while a handshake or a sending of this device is under way
 	busy     bool          // a worker is at it
 	commitAt time.Time     // when to commit what is pending; zero: nothing is to be

@@ -40,11 +40,6 @@ func (c *Client) DropProfileField(ctx context.Context, source uint8, name string
 	return c.provider.DropProfileField(ctx, source, name)
 }
 
-// DeleteAccount deletes the user; the hubs take it out of its rooms.
-func (c *Client) DeleteAccount(ctx context.Context, password string) error {
-	return c.provider.DeleteAccount(ctx, password)
-}
-
 // JoinCodes lists the joining codes of a room that the user's provider hosts.
 func (c *Client) JoinCodes(ctx context.Context, uri mimi.RoomURI) ([]clientapi.JoinCode, error) {
 	return c.provider.JoinCodes(ctx, uri)

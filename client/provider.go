@@ -16,6 +16,7 @@ type Provider interface {
 	Info(ctx context.Context) (clientapi.Info, error)
 	Devices(ctx context.Context) ([]clientapi.DeviceInfo, error)
 	RemoveDevice(ctx context.Context, client mimi.ClientURI) error
+	CheckPassword(ctx context.Context, password string) error
 	DeleteAccount(ctx context.Context, password string) error
 	Certify(ctx context.Context, r *identity.CertificateRequest) (*mls.Credential, error)
 	Issuers(ctx context.Context, domain mimi.ProviderDomain) (clientapi.Issuers, error)
@@ -24,7 +25,7 @@ type Provider interface {
 
 	CreateRoom(ctx context.Context, room mimi.RoomURI, r *clientapi.CreateRoomRequest) (*clientapi.CreateRoomResponse, error)
 	Rooms(ctx context.Context) ([]clientapi.RoomInfo, error)
-	LeaveRoom(ctx context.Context, room mimi.RoomURI) error
+	LeaveRoom(ctx context.Context, room mimi.RoomURI, read int64) error
 	Connect(ctx context.Context) (Connection, error)
 
 	KeyMaterial(ctx context.Context, target mimi.UserURI, r *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error)

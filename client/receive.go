@@ -206,7 +206,9 @@ func (b *batch) event(ev *clientapi.Event) error {
 	if err != nil {
 		return err
 	}
-	r.rec.cursor = uint64(ev.Seq)
+	if !r.rec.standing.out() || r.rec.cursor > 0 { // else the provider knows that it is out
+		r.rec.cursor = uint64(ev.Seq)
+	}
 	b.schedule(r)
 	return nil
 }
@@ -543,6 +545,7 @@ func (b *batch) leave(r *roomState, standing Standing, why string, at mimi.Milli
 		return err
 	}
 	r.group, r.rec.standing, r.rec.why, r.rec.repair = nil, standing, why, ""
+	r.reads = standing.out()
 	b.touch(r)
 	return b.raise(r, Event{Kind: EventOut, Text: why, Time: millis(at)})
 }

@@ -19,6 +19,7 @@ const (
 	keySigner     = 's' // + cipher suite: signerRecord
 	keyKeyPackage = 'k' // + KeyPackageRef: packageRecord
 	keyRoom       = 'R' // + room URI: roomRecord
+	keyDevices    = 'D' // the user's devices, as the provider last listed them
 	keyNumber     = 'N' // the last room number that was given out
 	keyGroup      = 'g' // + room + key: records of mimi/room
 	keyPending    = 'P' // + room: pendingRecord

@@ -300,9 +300,13 @@ func (c *Client) material(ctx context.Context, r *roomState, user mimi.UserURI) 
 	if err != nil {
 		return nil, err
 	}
+	grease, err := c.grease()
+	if err != nil {
+		return nil, err
+	}
 	q := &mimi.KeyMaterialRequest{
 		Protocol: mimi.MLS10, RequestingUser: c.self.user, TargetUser: user, RoomID: r.uri,
-		AcceptableCiphersuites: []suite.ID{id}, RequiredCapabilities: required, RequesterCredential: s.rec.credential,
+		AcceptableCiphersuites: append([]suite.ID{id}, grease...), RequiredCapabilities: required, RequesterCredential: s.rec.credential,
 	}
 	if err := q.Sign(c.rand, s.key); err != nil {
 		return nil, err
@@ -322,6 +326,20 @@ func (c *Client) material(ctx context.Context, r *roomState, user mimi.UserURI) 
 		return nil, fmt.Errorf("client: key material of %s came for %s", resp.UserURI, user)
 	}
 	return c.usable(ctx, r, user, resp)
+}
+
+// grease are random cipher suites that nobody has (RFC 9420 §13.5). They make
+// each claim one of its own: the same octets would be answered with the same
+// KeyPackages, which may have been used since, or not at all (Decision 20).
+func (c *Client) grease() ([]suite.ID, error) {
+	ids := make([]suite.ID, 8)
+	for i := range ids {
+		var err error
+		if ids[i], err = mls.GREASE[suite.ID](c.rand); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
 
 // usable are the KeyPackages that can be used in the room.

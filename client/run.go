@@ -158,7 +158,7 @@ func (c *Client) acknowledge(ctx context.Context, conn Connection, list []client
 // deletes what has expired.
 func (c *Client) look(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
-		err := errors.Join(c.lookAtRooms(ctx), c.Refill(ctx), c.Sweep(ctx))
+		err := errors.Join(c.lookAtRooms(ctx), c.Refill(ctx), c.Sweep(ctx), c.removeLost(ctx))
 		c.mu.Lock()
 		c.looked = true
 		c.touch()
@@ -198,6 +198,7 @@ func (c *Client) lookAtRooms(ctx context.Context) error {
 			// Until it has acknowledged something, what brings it in, such as a
 			// Welcome, is still on its way.
 			acked := list[i].Joined && list[i].Read >= list[i].First
+			r.reads = acked && r.rec.standing.out()
 			switch {
 			case r.rec.standing == 0 && list[i].Joined && !acked:
 			case r.rec.standing == 0:
@@ -341,7 +342,7 @@ func (c *Client) dispatch(ctx context.Context, wg *sync.WaitGroup, failed chan<-
 func (c *Client) due(r *roomState) *time.Time {
 	at := r.retryAt
 	switch {
-	case r.pending != nil, c.wantsIn(r), r.suspect != "":
+	case r.pending != nil, c.wantsIn(r), r.suspect != "", r.reads:
 	case r.rec.standing == Joined && !r.commitAt.IsZero():
 		if r.commitAt.After(at) {
 			at = r.commitAt
@@ -361,7 +362,7 @@ func (c *Client) tend(ctx context.Context, r *roomState) error {
 	defer r.release()
 	c.mu.Lock()
 	caughtUp := r.rec.cursor >= c.newest[r.uri] || r.rec.standing != Joined
-	pending, wants, suspect := r.pending != nil, c.wantsIn(r), r.suspect != ""
+	pending, wants, suspect, reads := r.pending != nil, c.wantsIn(r), r.suspect != "", r.reads
 	commits := r.rec.standing == Joined && !r.commitAt.IsZero() && !r.commitAt.After(c.cfg.Now())
 	c.mu.Unlock()
 	switch {
@@ -373,6 +374,8 @@ func (c *Client) tend(ctx context.Context, r *roomState) error {
 		return c.comeIn(ctx, r)
 	case suspect:
 		return c.suspicious(ctx, r)
+	case reads:
+		return c.sayOut(ctx, r)
 	case commits:
 		return c.commitPending(ctx, r)
 	}

@@ -33,28 +33,15 @@ type world struct {
 	providers map[mimi.ProviderDomain]*provider.Provider
 	stores    map[mimi.ProviderDomain]*store.Store
 
-	mu  sync.Mutex
-	tap func(to mimi.ProviderDomain, req *mimi.NotifyRequest) // is shown what hubs send; may be nil
+	mu   sync.Mutex
+	down map[mimi.ProviderDomain]bool // can't be reached by other providers
+	// forge is what a hub makes of events on their way to a follower; nil: nothing.
+	forge func(to mimi.ProviderDomain, list []mimi.FanoutMessage) []mimi.FanoutMessage
+	tap   func(to mimi.ProviderDomain, req *mimi.NotifyRequest) // is shown what hubs send; may be nil
 }
 
-func (w *world) Peer(d mimi.ProviderDomain) mimi.Hub { return &tapped{w.providers[d], w, d} }
-
-// tapped is a provider whose notifications are shown to the world.
-type tapped struct {
-	mimi.Hub
-	w  *world
-	to mimi.ProviderDomain
-}
-
-func (p *tapped) Notify(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.NotifyRequest) error {
-	p.w.mu.Lock()
-	tap := p.w.tap
-	p.w.mu.Unlock()
-	if tap != nil {
-		tap(p.to, req)
-	}
-	return p.Hub.Notify(ctx, from, room, req)
-}
+// Peer is a provider as another one reaches it.
+func (w *world) Peer(d mimi.ProviderDomain) mimi.Hub { return &peer{w.providers[d], w, d} }
 
 func (w *world) Issuers(_ context.Context, d mimi.ProviderDomain) ([]*x509.Certificate, error) {
 	p := w.providers[d]
@@ -79,7 +66,8 @@ func (w *world) Relay(context.Context, mimi.ProviderDomain, []byte) ([]byte, err
 // newWorld starts a provider for each domain.
 func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}, stores: map[mimi.ProviderDomain]*store.Store{}}
+	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}, stores: map[mimi.ProviderDomain]*store.Store{},
+		down: map[mimi.ProviderDomain]bool{}}
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var wg sync.WaitGroup
 	for _, d := range domains {
@@ -334,6 +322,9 @@ func (l *link) Devices(ctx context.Context) ([]clientapi.DeviceInfo, error) {
 func (l *link) RemoveDevice(ctx context.Context, c mimi.ClientURI) error {
 	return l.svc.RemoveDevice(ctx, l.dev, c)
 }
+func (l *link) CheckPassword(ctx context.Context, password string) error {
+	return l.svc.CheckPassword(ctx, l.dev, password)
+}
 func (l *link) DeleteAccount(ctx context.Context, password string) error {
 	return l.svc.DeleteAccount(ctx, l.dev, password)
 }
@@ -355,8 +346,8 @@ func (l *link) CreateRoom(ctx context.Context, room mimi.RoomURI, r *clientapi.C
 func (l *link) Rooms(ctx context.Context) ([]clientapi.RoomInfo, error) {
 	return call(l, "rooms", func() ([]clientapi.RoomInfo, error) { return l.svc.Rooms(ctx, l.dev) })
 }
-func (l *link) LeaveRoom(ctx context.Context, room mimi.RoomURI) error {
-	return l.svc.LeaveRoom(ctx, l.dev, room)
+func (l *link) LeaveRoom(ctx context.Context, room mimi.RoomURI, read int64) error {
+	return l.svc.LeaveRoom(ctx, l.dev, room, read)
 }
 func (l *link) KeyMaterial(ctx context.Context, u mimi.UserURI, r *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error) {
 	return call(l, "keyMaterial", func() (*mimi.KeyMaterialResponse, error) { return l.svc.KeyMaterial(ctx, l.dev, u, r) })

@@ -205,6 +205,11 @@ func (c *Client) RemoveDevice(ctx context.Context, client mimi.ClientURI) error 
 	return c.json(ctx, http.MethodDelete, "devices/"+mimi.Escape(string(client)), nil, nil)
 }
 
+// CheckPassword is a CodeUnauthorized error if it is not the user's password.
+func (c *Client) CheckPassword(ctx context.Context, password string) error {
+	return c.json(ctx, http.MethodPost, "account", Login{Password: password}, nil)
+}
+
 // DeleteAccount deletes the user.
 func (c *Client) DeleteAccount(ctx context.Context, password string) error {
 	return c.json(ctx, http.MethodDelete, "account", Login{Password: password}, nil)
@@ -246,9 +251,13 @@ func (c *Client) Rooms(ctx context.Context) (v []RoomInfo, err error) {
 	return v, c.json(ctx, http.MethodGet, "rooms", nil, &v)
 }
 
-// LeaveRoom says that this device wants no more events of a room.
-func (c *Client) LeaveRoom(ctx context.Context, room mimi.RoomURI) error {
-	return c.json(ctx, http.MethodDelete, "rooms/"+mimi.Escape(string(room)), nil, nil)
+// LeaveRoom says that this device wants no more events of a room; see [Service].
+func (c *Client) LeaveRoom(ctx context.Context, room mimi.RoomURI, read int64) error {
+	path := "rooms/" + mimi.Escape(string(room))
+	if read != 0 {
+		path += "?read=" + strconv.FormatInt(read, 10)
+	}
+	return c.json(ctx, http.MethodDelete, path, nil, nil)
 }
 
 // KeyMaterial claims KeyPackages of a user (MIMI protocol §5.2).

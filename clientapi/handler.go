@@ -86,7 +86,7 @@ var routes = map[string]route{
 	"events":   {"GET", false, (*handler).events},
 
 	"devices":     {"GET DELETE", false, (*handler).devices},
-	"account":     {"DELETE", false, (*handler).account},
+	"account":     {"POST DELETE", false, (*handler).account},
 	"certificate": {"POST", false, (*handler).certificate},
 	"issuers":     {"GET", false, (*handler).issuers},
 	"keyPackages": {"GET POST", false, (*handler).keyPackages},

@@ -62,6 +62,9 @@ func (h *handler) account(w http.ResponseWriter, r *http.Request, d Device, _ st
 	if err := readJSON(w, r, &l); err != nil {
 		return err
 	}
+	if r.Method == http.MethodPost {
+		return done(w, h.Service.CheckPassword(r.Context(), d, l.Password))
+	}
 	return done(w, h.Service.DeleteAccount(r.Context(), d, l.Password))
 }
 
@@ -106,7 +109,13 @@ func (h *handler) rooms(w http.ResponseWriter, r *http.Request, d Device, arg st
 		return err
 	}
 	if r.Method == http.MethodDelete {
-		return done(w, h.Service.LeaveRoom(r.Context(), d, room))
+		var read int64
+		if s := r.URL.Query().Get("read"); s != "" {
+			if read, err = strconv.ParseInt(s, 10, 64); err != nil || read <= 0 {
+				return Errorf(CodeBadRequest, "read is a position of the room's log, not %q", s)
+			}
+		}
+		return done(w, h.Service.LeaveRoom(r.Context(), d, room, read))
 	}
 	var q CreateRoomRequest
 	if err := readBody(w, r, MaxUpdate, &q); err != nil {

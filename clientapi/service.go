@@ -170,6 +170,8 @@ type Service interface {
 
 	Devices(ctx context.Context, d Device) ([]DeviceInfo, error)
 	RemoveDevice(ctx context.Context, d Device, client mimi.ClientURI) error
+	// CheckPassword is a CodeUnauthorized error if it is not the user's password.
+	CheckPassword(ctx context.Context, d Device, password string) error
 	DeleteAccount(ctx context.Context, d Device, password string) error
 	Certify(ctx context.Context, d Device, r *identity.CertificateRequest) (*mls.Credential, error)
 	Issuers(ctx context.Context, d Device, domain mimi.ProviderDomain) (Issuers, error)
@@ -178,7 +180,11 @@ type Service interface {
 
 	CreateRoom(ctx context.Context, d Device, room mimi.RoomURI, r *CreateRoomRequest) (*CreateRoomResponse, error)
 	Rooms(ctx context.Context, d Device) ([]RoomInfo, error)
-	LeaveRoom(ctx context.Context, d Device, room mimi.RoomURI) error
+	// LeaveRoom says that the device wants no more events of a room, and that its
+	// user does not follow an invitation to it. With read, not 0, it says that it is
+	// out of the room as of that position of the log: a Welcome or an invitation
+	// that came after it counts all the same.
+	LeaveRoom(ctx context.Context, d Device, room mimi.RoomURI, read int64) error
 	Subscribe(ctx context.Context, d Device) (Subscription, error)
 
 	KeyMaterial(ctx context.Context, d Device, target mimi.UserURI, r *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error)

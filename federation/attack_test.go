@@ -185,6 +185,8 @@ func TestRefusals(t *testing.T) {
 			body: bytes.NewReader(marshalT(t, keyMaterialRequest())), endpoint: "keyMaterial", status: 403, reason: ReasonSource},
 		{name: "report in another's name", cert: c, from: []string{"mimi@c.example"}, url: roomPath("reportAbuse", roomA),
 			body: bytes.NewReader(marshalT(t, &mimi.AbuseReport{ReportingUser: bob, AllegedAbuserURI: alice})), endpoint: "reportAbuse", status: 403, reason: ReasonSource},
+		{name: "another's user is gone", cert: c, from: []string{"mimi@c.example"}, url: roomPath("gone", roomA),
+			body: bytes.NewReader(marshalT(t, &mimi.GoneNotice{User: bob})), endpoint: "comityGone", status: 403, reason: ReasonSource},
 		{name: "directory by POST", method: "POST", url: "https://a.example" + mimi.DirectoryPath, endpoint: "well-known/mimi-protocol-directory", status: 405, reason: ReasonMethod},
 		{name: "directory of another", method: "GET", url: "https://a.example" + mimi.DirectoryPath, host: "b.example", endpoint: "well-known/mimi-protocol-directory", status: 421, reason: ReasonHost},
 	} {

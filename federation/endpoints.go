@@ -49,6 +49,7 @@ var handlers = []handler{
 	{"updateConsent", http.MethodPost, 201, requesterUser, serveUpdateConsent},
 	{"identifierQuery", http.MethodPost, 200, ownDomain, serveIdentifierQuery},
 	{"reportAbuse", http.MethodPost, 201, ownRoom, serveReportAbuse},
+	{mimi.GoneKey, http.MethodPost, 201, ownRoom, serveGone},
 	{"proxyDownload", http.MethodGet, 200, downloadURL, nil},
 }
 
@@ -282,6 +283,17 @@ func serveReportAbuse(ctx context.Context, hub mimi.Hub, c *call) ([]byte, error
 		}
 	}
 	return nil, hub.ReportAbuse(ctx, c.from, c.room, req)
+}
+
+func serveGone(ctx context.Context, hub mimi.Hub, c *call) ([]byte, error) {
+	req := new(mimi.GoneNotice)
+	if err := unmarshal(c, req); err != nil {
+		return nil, err
+	}
+	if err := c.mayActFor(req.User.Host()); err != nil {
+		return nil, err
+	}
+	return nil, hub.Gone(ctx, c.from, c.room, req)
 }
 
 // chunkTime is how long a peer may take to read one piece of an asset.

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/comity-im/comity/mimi"
 )
 
 // EndpointLimit bounds the requests to one endpoint. Zero fields take the default.
@@ -43,6 +45,7 @@ func DefaultEndpointLimits() map[string]EndpointLimit {
 		"updateConsent":   small,
 		"identifierQuery": {Body: 64 * kib, Concurrent: 16, BodyTime: 10 * time.Second, Time: 10 * time.Second},
 		"reportAbuse":     {Body: mib, Concurrent: 8, BodyTime: 20 * time.Second, Time: 30 * time.Second},
+		mimi.GoneKey:      {Body: 64 * kib, Concurrent: 16, BodyTime: 10 * time.Second, Time: 10 * time.Second},
 		"proxyDownload":   {Concurrent: 32, Time: 5 * time.Minute},
 		gatewayKey:        {Body: 16 * kib, Concurrent: 16, BodyTime: 10 * time.Second, Time: time.Minute},
 	}

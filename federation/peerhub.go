@@ -129,6 +129,10 @@ func (h *peerHub) ReportAbuse(ctx context.Context, from mimi.ProviderDomain, roo
 	return h.call(ctx, from, "reportAbuse", mimi.Variables{RoomID: room}, report, nil)
 }
 
+func (h *peerHub) Gone(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, notice *mimi.GoneNotice) error {
+	return h.call(ctx, from, mimi.GoneKey, mimi.Variables{RoomID: room}, notice, nil)
+}
+
 // ProxyDownload asks the peer to fetch an asset. The download ends with ctx,
 // also while its Body is read.
 func (h *peerHub) ProxyDownload(ctx context.Context, from mimi.ProviderDomain, req *mimi.DownloadRequest) (*mimi.Download, error) {

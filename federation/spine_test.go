@@ -56,6 +56,9 @@ func TestEveryEndpoint(t *testing.T) {
 		{"reportAbuse b.example " + string(roomA), func() (any, error) {
 			return true, hub.ReportAbuse(ctx, "b.example", roomA, &mimi.AbuseReport{ReportingUser: bob, AllegedAbuserURI: alice})
 		}},
+		{"comityGone b.example " + string(roomA) + " " + string(bob), func() (any, error) {
+			return true, hub.Gone(ctx, "b.example", roomA, &mimi.GoneNotice{User: bob})
+		}},
 		{"proxyDownload b.example https://assets.c.example/x?y=%2F#", func() (any, error) {
 			d, err := hub.ProxyDownload(ctx, "b.example", &mimi.DownloadRequest{URL: "https://assets.c.example/x?y=%2F#"})
 			if err != nil {

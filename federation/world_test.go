@@ -100,6 +100,10 @@ func (h *fakeHub) ReportAbuse(ctx context.Context, from mimi.ProviderDomain, roo
 	return h.called(ctx, "reportAbuse "+string(from)+" "+string(room))
 }
 
+func (h *fakeHub) Gone(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, n *mimi.GoneNotice) error {
+	return h.called(ctx, "comityGone "+string(from)+" "+string(room)+" "+string(n.User))
+}
+
 func (h *fakeHub) ProxyDownload(ctx context.Context, from mimi.ProviderDomain, r *mimi.DownloadRequest) (*mimi.Download, error) {
 	if err := h.called(ctx, "proxyDownload "+string(from)+" "+r.URL); err != nil {
 		return nil, err

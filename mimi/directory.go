@@ -27,6 +27,8 @@ type Directory struct {
 	// Issuers is the URL of the provider's credential issuers, a key of ours
 	// that others ignore (docs/design/identity.md).
 	Issuers Template `json:"comityIssuers,omitempty"`
+	// Gone takes a GoneNotice, a key of ours too.
+	Gone Template `json:"comityGone,omitempty"`
 }
 
 // NewDirectory returns the directory of a provider that serves every endpoint
@@ -45,6 +47,7 @@ func NewDirectory(base string) (Directory, error) {
 		ReportAbuse:     Template(base + "/reportAbuse/{roomId}"),
 		ProxyDownload:   Template(base + "/proxyDownload/{downloadUrl}"),
 		Issuers:         Template(base + "/issuers"),
+		Gone:            Template(base + "/gone/{roomId}"),
 	}
 	return d, d.Validate()
 }
@@ -64,6 +67,7 @@ func (d *Directory) Endpoints() []Endpoint {
 		{"reportAbuse", d.ReportAbuse},
 		{"proxyDownload", d.ProxyDownload},
 		{"comityIssuers", d.Issuers},
+		{GoneKey, d.Gone},
 	}
 }
 

@@ -51,6 +51,7 @@ func FuzzConsentEntry(f *testing.F)            { fuzzStruct[mimi.ConsentEntry](f
 func FuzzIdentifierRequest(f *testing.F)       { fuzzStruct[mimi.IdentifierRequest](f) }
 func FuzzIdentifierResponse(f *testing.F)      { fuzzStruct[mimi.IdentifierResponse](f) }
 func FuzzAbuseReport(f *testing.F)             { fuzzStruct[mimi.AbuseReport](f) }
+func FuzzGoneNotice(f *testing.F)              { fuzzStruct[mimi.GoneNotice](f) }
 
 // FuzzComponent feeds octets to the data and the update of every component.
 func FuzzComponent(f *testing.F) {

@@ -6,7 +6,7 @@ import (
 )
 
 // A Hub is a provider as other providers see it: one method for each endpoint
-// of MIMI protocol §5. The provider's own implementation, the client that
+// of MIMI protocol §5, and Gone, which is ours. The provider's own implementation, the client that
 // speaks to a remote one over HTTPS, and the fakes of tests are all Hubs, so
 // that a room is used in the same way wherever it is hosted. It carries what a
 // provider answers as a follower too (Notify, the consent calls).
@@ -51,6 +51,11 @@ type Hub interface {
 	// ReportAbuse reports messages of the room to its hub (§5.9). A nil error
 	// says nothing of the verdict.
 	ReportAbuse(ctx context.Context, from ProviderDomain, room RoomURI, report *AbuseReport) error
+
+	// Gone says that a user of from, or some of its clients, are to be taken out
+	// of the room because they exist no more (docs/wire.md). A nil error says only
+	// that the notice arrived.
+	Gone(ctx context.Context, from ProviderDomain, room RoomURI, notice *GoneNotice) error
 
 	// ProxyDownload fetches an asset through the hub (§5.10.2). The caller
 	// closes the download's Body. A status that the asset's server gave is no

@@ -398,6 +398,8 @@ func samples() []sample {
 		of("identifier_query_response_not_found", "IdentifierResponse", &mimi.IdentifierResponse{ResponseCode: mimi.QueryNotFound}),
 		of("report_abuse", "AbuseReport", &mimi.AbuseReport{ReportingUser: cathy, AllegedAbuserURI: bob, Note: "unkind", Messages: []mimi.AbusiveMessage{{MessageContent: []byte("application_data"), Frank: *frank(), AcceptedTimestamp: 1796000000123}}}),
 		of("report_abuse_anonymous", "AbuseReport", &mimi.AbuseReport{AllegedAbuserURI: bob}),
+		of("gone_user", "GoneNotice", &mimi.GoneNotice{User: bob}),
+		of("gone_client", "GoneNotice", &mimi.GoneNotice{User: bob, Clients: []mimi.ClientURI{"mimi://b.example/d/bob/1"}}),
 	}
 }
 

@@ -140,6 +140,12 @@ func (p *Provider) ReportAbuse(ctx context.Context, from mimi.ProviderDomain, ro
 	return p.answered("reportAbuse", from, string(room), "", p.abuse.Report(ctx, from, room, report))
 }
 
+// Gone takes a provider's notice that a user or clients of its are gone.
+func (p *Provider) Gone(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, notice *mimi.GoneNotice) error {
+	p.heard(from)
+	return p.answered(mimi.GoneKey, from, string(room), "", p.hub.Gone(ctx, from, room, notice))
+}
+
 // ProxyDownload fetches an asset for a follower (MIMI protocol §5.10.2).
 func (p *Provider) ProxyDownload(ctx context.Context, from mimi.ProviderDomain, req *mimi.DownloadRequest) (*mimi.Download, error) {
 	p.heard(from)

@@ -235,6 +235,11 @@ func (x *peer) ReportAbuse(ctx context.Context, from mimi.ProviderDomain, room m
 	return err
 }
 
+func (x *peer) Gone(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, n *mimi.GoneNotice) error {
+	_, err := ask(x, func(h mimi.Hub) (struct{}, error) { return struct{}{}, h.Gone(ctx, from, room, n) })
+	return err
+}
+
 func (x *peer) ProxyDownload(ctx context.Context, from mimi.ProviderDomain, req *mimi.DownloadRequest) (*mimi.Download, error) {
 	return ask(x, func(h mimi.Hub) (*mimi.Download, error) { return h.ProxyDownload(ctx, from, req) })
 }

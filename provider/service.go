@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -78,9 +79,9 @@ func (s service) Devices(ctx context.Context, d clientapi.Device) ([]clientapi.D
 	return s.p.accounts.Devices(ctx, d.User)
 }
 
-// RemoveDevice ends a device. The rooms that are hosted here lose its client by
-// a proposal of the hub; in others a client of the user, or of somebody else who
-// may, removes it (docs/rooms-and-delivery.md).
+// RemoveDevice ends a device. Its rooms lose its client by a proposal of their
+// hub, which is told if it is another provider; a client of the user may be faster
+// (docs/rooms-and-delivery.md).
 func (s service) RemoveDevice(ctx context.Context, d clientapi.Device, client mimi.ClientURI) error {
 	if err := s.p.accounts.RemoveDevice(ctx, d.User, client); err != nil {
 		return err
@@ -90,8 +91,13 @@ func (s service) RemoveDevice(ctx context.Context, d clientapi.Device, client mi
 	return nil
 }
 
-// DeleteAccount deletes a user, and takes it out of the rooms that are hosted
-// here. The others are for its clients to leave before.
+// CheckPassword says whether it is the user's password.
+func (s service) CheckPassword(ctx context.Context, d clientapi.Device, password string) error {
+	return s.p.accounts.CheckPassword(ctx, d.User, password)
+}
+
+// DeleteAccount deletes a user, and takes it out of the rooms that its clients
+// have not left before, by a proposal of their hubs.
 func (s service) DeleteAccount(ctx context.Context, d clientapi.Device, password string) error {
 	clients, err := s.p.accounts.Delete(ctx, d.User, password)
 	if err != nil {
@@ -204,12 +210,17 @@ func (s service) Rooms(ctx context.Context, d clientapi.Device) (list []clientap
 	return list, err
 }
 
-func (s service) LeaveRoom(ctx context.Context, d clientapi.Device, uri mimi.RoomURI) error {
-	return s.left(ctx, d, uri, true)
+// LeaveRoom ends a device's reading of a room.
+func (s service) LeaveRoom(ctx context.Context, d clientapi.Device, uri mimi.RoomURI, read int64) error {
+	if read == 0 {
+		return s.left(ctx, d, uri, true, math.MaxInt64)
+	}
+	return s.left(ctx, d, uri, false, read)
 }
 
-// left ends a device's reading of a room; decline forgets an invitation too.
-func (s service) left(ctx context.Context, d clientapi.Device, uri mimi.RoomURI, decline bool) error {
+// left ends a device's reading of a room, if that began at or before a position
+// of the log; decline forgets an invitation too.
+func (s service) left(ctx context.Context, d clientapi.Device, uri mimi.RoomURI, decline bool, read int64) error {
 	err := s.p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		if decline {
 			if err := tx.Uninvite(string(d.User), string(uri)); err != nil {
@@ -223,7 +234,7 @@ func (s service) left(ctx context.Context, d clientapi.Device, uri mimi.RoomURI,
 		if err != nil {
 			return err
 		}
-		return tx.LeaveRoom(string(d.Client), room.ID)
+		return tx.LeaveRoom(string(d.Client), room.ID, read)
 	})
 	if err == nil {
 		s.p.follower.Changed(d.Client)
@@ -285,7 +296,7 @@ func (s service) Update(ctx context.Context, d clientapi.Device, uri mimi.RoomUR
 	}
 	// It stays a reader if nobody knows whether the hub took the commit.
 	if fresh && (err == nil || refusedForGood(err)) {
-		if err := s.left(context.WithoutCancel(ctx), d, uri, false); err != nil {
+		if err := s.left(context.WithoutCancel(ctx), d, uri, false, math.MaxInt64); err != nil {
 			return nil, err
 		}
 	}

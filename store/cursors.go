@@ -124,9 +124,9 @@ func (tx *Tx) JoinRoom(client string, id, firstSeq int64) error {
 	return err
 }
 
-// LeaveRoom ends a client's cursor.
-func (tx *Tx) LeaveRoom(client string, id int64) error {
-	_, err := tx.exec("DELETE FROM memberships WHERE client_uri = ? AND room_id = ?", client, id)
+// LeaveRoom ends a client's cursor, if that began at or before read.
+func (tx *Tx) LeaveRoom(client string, id, read int64) error {
+	_, err := tx.exec("DELETE FROM memberships WHERE client_uri = ? AND room_id = ? AND first_seq <= ?", client, id, read)
 	return err
 }
 

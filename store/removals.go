@@ -1,7 +1,7 @@
 package store
 
-// A Removal is a user or client that is gone and still to be taken out of a room
-// that is hosted here.
+// A Removal is a user or client that is gone and still to be taken out of a
+// room, which may be hosted elsewhere.
 type Removal struct {
 	Room          string
 	User          string
@@ -15,10 +15,12 @@ func (tx *Tx) PutRemoval(r Removal) error {
 	return err
 }
 
-// Removals returns up to limit of those that wait, the oldest first.
-func (tx *Tx) Removals(limit int) ([]Removal, error) {
+// Removals returns up to limit of those that wait after one, the oldest first;
+// the zero Removal is before all.
+func (tx *Tx) Removals(after Removal, limit int) ([]Removal, error) {
 	return collect(tx, func(s scanner, r *Removal) error { return s.Scan(&r.Room, &r.User, &r.Client, &r.CreatedMillis) },
-		"SELECT room_uri, user_uri, client_uri, created_ms FROM removals ORDER BY created_ms, room_uri, user_uri, client_uri LIMIT ?", int64(limit))
+		"SELECT room_uri, user_uri, client_uri, created_ms FROM removals WHERE (created_ms, room_uri, user_uri, client_uri) > (?, ?, ?, ?) ORDER BY created_ms, room_uri, user_uri, client_uri LIMIT ?",
+		after.CreatedMillis, after.Room, after.User, after.Client, int64(limit))
 }
 
 // DropRemoval says that a removal is done.

@@ -195,6 +195,10 @@ func (sink) ReportAbuse(context.Context, mimi.ProviderDomain, mimi.RoomURI, *mim
 	return errSink
 }
 
+func (sink) Gone(context.Context, mimi.ProviderDomain, mimi.RoomURI, *mimi.GoneNotice) error {
+	return errSink
+}
+
 func (sink) ProxyDownload(context.Context, mimi.ProviderDomain, *mimi.DownloadRequest) (*mimi.Download, error) {
 	return nil, errSink
 }

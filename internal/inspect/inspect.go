@@ -58,6 +58,7 @@ var structTypes = []structType{
 	of[mimi.GroupInfoRatchetTreeTBE]("GroupInfoRatchetTreeTBE"),
 	of[mimi.ConsentEntry]("ConsentEntry"),
 	of[mimi.AbuseReport]("AbuseReport"),
+	of[mimi.GoneNotice]("GoneNotice"),
 	of[mimi.IdentifierResponse]("IdentifierResponse"),
 	of[mimi.IdentifierRequest]("IdentifierRequest"),
 	of[mimi.SubmitMessageResponse]("SubmitMessageResponse"),

@@ -52,6 +52,7 @@ var prefixes = []struct{ file, as string }{
 	{"identifier_query_request", "IdentifierRequest"},
 	{"identifier_query_response", "IdentifierResponse"},
 	{"report_abuse", "AbuseReport"},
+	{"gone", "GoneNotice"},
 }
 
 func typeOf(t *testing.T, file string) string {

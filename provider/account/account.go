@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -128,7 +129,7 @@ func (a *Accounts) Login(ctx context.Context, l clientapi.Login) (clientapi.Sess
 	if err != nil {
 		return none, err
 	}
-	if err := a.checkPassword(ctx, user, l.Password); err != nil {
+	if err := a.CheckPassword(ctx, user, l.Password); err != nil {
 		return none, err
 	}
 	return a.open(ctx, user, l, func(tx *store.Tx, _ int64) error {
@@ -153,7 +154,9 @@ func (a *Accounts) Login(ctx context.Context, l clientapi.Login) (clientapi.Sess
 	})
 }
 
-func (a *Accounts) checkPassword(ctx context.Context, user mimi.UserURI, password string) error {
+// CheckPassword is a CodeUnauthorized error if it is not the password of an
+// active user.
+func (a *Accounts) CheckPassword(ctx context.Context, user mimi.UserURI, password string) error {
 	var u store.User
 	err := a.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
 		u, err = tx.User(string(user))
@@ -269,8 +272,7 @@ func (a *Accounts) Devices(ctx context.Context, user mimi.UserURI) (list []clien
 }
 
 // RemoveDevice ends a device of a user: its session, KeyPackages and cursors. The
-// same transaction notes that its client is to be taken out of the rooms that are
-// hosted here.
+// same transaction notes that its client is to be taken out of its rooms.
 func (a *Accounts) RemoveDevice(ctx context.Context, user mimi.UserURI, client mimi.ClientURI) error {
 	err := a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		c, err := tx.Client(string(client))
@@ -285,22 +287,47 @@ func (a *Accounts) RemoveDevice(ctx context.Context, user mimi.UserURI, client m
 			return err
 		}
 		for _, room := range rooms {
-			if err := a.remove(tx, room, c.User, c.URI); err != nil {
+			if err := a.gone(tx, room, c.User, c.URI); err != nil {
 				return err
 			}
 		}
-		return nil
+		return a.keepPlace(tx, c.User, rooms)
 	})
 	a.forget(client)
 	return err
 }
 
-// remove notes that a user (with an empty client) or client is to be taken out
-// of a room, if that is hosted here.
-func (a *Accounts) remove(tx *store.Tx, room, user, client string) error {
-	if mimi.RoomURI(room).Host() != a.cfg.Domain {
-		return nil
+// keepPlace notes that a user's next device may join rooms in which it has none
+// any more: the user is a participant still.
+func (a *Accounts) keepPlace(tx *store.Tx, user string, rooms []string) error {
+	clients, err := tx.Clients(user)
+	if err != nil {
+		return err
 	}
+	elsewhere := map[string]bool{}
+	for _, c := range clients {
+		list, err := tx.Memberships(c.URI)
+		if err != nil {
+			return err
+		}
+		for _, m := range list {
+			elsewhere[m.RoomURI] = true
+		}
+	}
+	for _, room := range rooms {
+		if elsewhere[room] {
+			continue
+		}
+		if err := tx.Invite(user, room, a.cfg.Now().UnixMilli()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gone notes that a user (with an empty client) or client is to be taken out of
+// a room.
+func (a *Accounts) gone(tx *store.Tx, room, user, client string) error {
 	return tx.PutRemoval(store.Removal{Room: room, User: user, Client: client, CreatedMillis: a.cfg.Now().UnixMilli()})
 }
 
@@ -311,7 +338,7 @@ func endClient(tx *store.Tx, c store.Client) (rooms []string, err error) {
 		return nil, err
 	}
 	for _, m := range list {
-		if err := tx.LeaveRoom(c.URI, m.RoomID); err != nil {
+		if err := tx.LeaveRoom(c.URI, m.RoomID, math.MaxInt64); err != nil {
 			return nil, err
 		}
 		rooms = append(rooms, m.RoomURI)
@@ -324,10 +351,10 @@ func endClient(tx *store.Tx, c store.Client) (rooms []string, err error) {
 	return rooms, tx.UpdateClient(c)
 }
 
-// Delete deletes a user, and notes that it is to be taken out of the rooms that
-// are hosted here. It returns the clients that it had.
+// Delete deletes a user, and notes that it is to be taken out of its rooms. It
+// returns the clients that it had.
 func (a *Accounts) Delete(ctx context.Context, user mimi.UserURI, password string) (ended []mimi.ClientURI, err error) {
-	if err := a.checkPassword(ctx, user, password); err != nil {
+	if err := a.CheckPassword(ctx, user, password); err != nil {
 		return nil, err
 	}
 	err = a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
@@ -365,7 +392,7 @@ func (a *Accounts) Delete(ctx context.Context, user mimi.UserURI, password strin
 			ended = append(ended, mimi.ClientURI(c.URI))
 		}
 		for _, room := range rooms {
-			if err := a.remove(tx, room, string(user), ""); err != nil {
+			if err := a.gone(tx, room, string(user), ""); err != nil {
 				return err
 			}
 		}

@@ -557,7 +557,8 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		end(err)
 		p.d.cfg.Observe(p.domain, n, p.d.cfg.Now().Sub(start), err)
 		if gone(err) {
-			if oldest := time.UnixMilli(int64(req.Messages[0].Timestamp)); p.d.cfg.Now().Sub(oldest) < refusedFor {
+			// One that has no client left in the room need not take them.
+			if oldest := time.UnixMilli(int64(req.Messages[0].Timestamp)); cursor.UntilSeq == 0 && p.d.cfg.Now().Sub(oldest) < refusedFor {
 				p.d.cfg.Logger.Info("follower refuses events of a room; they are tried again", "follower", string(p.domain), "room", room.URI, "events", n, "error", err)
 				return false, &refusedError{err}
 			}

@@ -307,7 +307,7 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 			return err
 		}
 		fresh := make([]store.Event, 0, len(events))
-		// A room that nobody reads any more is like one that is not known.
+		// What comes for a room that nobody reads any more is not kept.
 		concerns, listed := false, false
 		if known {
 			if concerns, err = tx.HasMembers(room.ID); err != nil {
@@ -351,6 +351,9 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 		if !concerns && listed {
 			// The hub is not told that there are no such users.
 			return nil
+		}
+		if !concerns && known {
+			return nil // the last of ours is out, which the hub will see by a commit
 		}
 		if !concerns {
 			return &mimi.RefusedError{Refusal: mimi.RefusedNotFound, Reason: fmt.Sprintf("nobody of %s is in %s, and none of these events brings anybody in", f.cfg.Domain, uri)}

@@ -409,7 +409,13 @@ func memberships(t *testing.T, s *store.Store) {
 		if list, err := tx.Invitations("u"); err != nil || !slices.Equal(list, []string{"r1"}) {
 			t.Errorf("Invitations = %v, %v", list, err)
 		}
-		return tx.LeaveRoom("c", id)
+		return tx.LeaveRoom("c", id, 1) // it came in again at 2
+	})
+	update(t, s, func(tx *store.Tx) error {
+		if list, err := tx.Memberships("c"); err != nil || len(list) != 1 {
+			t.Errorf("Memberships = %+v, %v after leaving as of before", list, err)
+		}
+		return tx.LeaveRoom("c", id, 2)
 	})
 	view(t, s, func(tx *store.Tx) error {
 		if list, err := tx.Memberships("c"); err != nil || len(list) != 0 {

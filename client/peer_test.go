@@ -1,0 +1,92 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+
+	"github.com/comity-im/comity/mimi"
+)
+
+// peer is a provider as another one reaches it: unless it is down, and with what
+// a hostile hub makes of its events on their way.
+type peer struct {
+	mimi.Hub
+	w *world
+	d mimi.ProviderDomain
+}
+
+func (w *world) setDown(d mimi.ProviderDomain, down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down[d] = down
+}
+
+func (w *world) setForge(f func(to mimi.ProviderDomain, list []mimi.FanoutMessage) []mimi.FanoutMessage) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forge = f
+}
+
+func (p *peer) reach() error {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if p.w.down[p.d] {
+		return &mimi.FailedError{Err: errors.New("connection refused")}
+	}
+	return nil
+}
+
+func (p *peer) KeyMaterial(ctx context.Context, from mimi.ProviderDomain, target mimi.UserURI, req *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error) {
+	if err := p.reach(); err != nil {
+		return nil, err
+	}
+	return p.Hub.KeyMaterial(ctx, from, target, req)
+}
+
+func (p *peer) Update(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.UpdateRequest) (*mimi.UpdateRoomResponse, error) {
+	if err := p.reach(); err != nil {
+		return nil, err
+	}
+	return p.Hub.Update(ctx, from, room, req)
+}
+
+func (p *peer) SubmitMessage(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.SubmitMessageRequest) (*mimi.SubmitMessageResponse, error) {
+	if err := p.reach(); err != nil {
+		return nil, err
+	}
+	return p.Hub.SubmitMessage(ctx, from, room, req)
+}
+
+func (p *peer) GroupInfo(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.GroupInfoRequest) (*mimi.GroupInfoResponse, error) {
+	if err := p.reach(); err != nil {
+		return nil, err
+	}
+	return p.Hub.GroupInfo(ctx, from, room, req)
+}
+
+func (p *peer) Gone(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, notice *mimi.GoneNotice) error {
+	if err := p.reach(); err != nil {
+		return err
+	}
+	return p.Hub.Gone(ctx, from, room, notice)
+}
+
+func (p *peer) Notify(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.NotifyRequest) error {
+	if err := p.reach(); err != nil {
+		return err
+	}
+	p.w.mu.Lock()
+	forge, tap := p.w.forge, p.w.tap
+	p.w.mu.Unlock()
+	if tap != nil {
+		tap(p.d, req)
+	}
+	if forge != nil {
+		list := forge(p.d, req.Messages)
+		if len(list) == 0 {
+			return nil
+		}
+		req = &mimi.NotifyRequest{Messages: list}
+	}
+	return p.Hub.Notify(ctx, from, room, req)
+}
