@@ -26,16 +26,18 @@ type credentials struct {
 	PasswordFile string `help:"File with the password; - is standard input. Without it, COMITY_PASSWORD." placeholder:"FILE"`
 }
 
-func (c *credentials) password() (string, error) {
-	if c.PasswordFile == "" {
+func (c *credentials) password() (string, error) { return readPassword(c.PasswordFile) }
+
+func readPassword(file string) (string, error) {
+	if file == "" {
 		if p := os.Getenv("COMITY_PASSWORD"); p != "" {
 			return p, nil
 		}
 		return "", errors.New("there is no password: give a file with --password-file (- for standard input), or set COMITY_PASSWORD")
 	}
 	in := os.Stdin
-	if c.PasswordFile != "-" {
-		f, err := os.Open(c.PasswordFile)
+	if file != "-" {
+		f, err := os.Open(file)
 		if err != nil {
 			return "", err
 		}
@@ -236,5 +238,25 @@ func (Status) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 				}
 			}
 		})
+	})
+}
+
+// DeleteAccount is comity client delete-account.
+type DeleteAccount struct {
+	PasswordFile string `help:"File with the password; - is standard input. Without it, COMITY_PASSWORD." placeholder:"FILE"`
+}
+
+// Run deletes the account.
+func (d *DeleteAccount) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
+	password, err := readPassword(d.PasswordFile)
+	if err != nil {
+		return err
+	}
+	return cmd.online(ctx, out, func(ctx context.Context, s *session) error {
+		user := s.User()
+		if err := s.Client.DeleteAccount(ctx, password); err != nil {
+			return err
+		}
+		return cmd.show(out, map[string]any{"deleted": user}, func(w io.Writer) { fmt.Fprintf(w, "%s is deleted.\n", user) })
 	})
 }

@@ -33,10 +33,11 @@ type Cmd struct {
 	Timeout time.Duration `help:"How long to wait for the provider." default:"30s"`
 	Verbose bool          `help:"Say on standard error what the device does by itself." short:"v"`
 
-	Register Register `cmd:"" help:"Create an account, with this folder as its first device."`
-	Login    Login    `cmd:"" help:"Make this folder a device of an account."`
-	Devices  Devices  `cmd:"" help:"List the user's devices, or end one."`
-	Status   Status   `cmd:"" help:"Who this device is, and how it stands."`
+	Register      Register      `cmd:"" help:"Create an account, with this folder as its first device."`
+	Login         Login         `cmd:"" help:"Make this folder a device of an account."`
+	Devices       Devices       `cmd:"" help:"List the user's devices, or end one."`
+	Status        Status        `cmd:"" help:"Who this device is, and how it stands."`
+	DeleteAccount DeleteAccount `cmd:"" name:"delete-account" help:"Leave all rooms and delete the account, with all its devices."`
 
 	Room    RoomCmd `cmd:"" help:"Create a room; who may do what in it, and changing that."`
 	Rooms   Rooms   `cmd:"" help:"List the rooms."`
