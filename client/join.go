@@ -170,6 +170,10 @@ func (c *Client) prepareJoin(ctx context.Context, r *roomState, tbe *mimi.GroupI
 	return c.pend(ctx, r, p, next, staged.Bundle(), []Event{e})
 }
 
+// authenticator is the MLS epoch authenticator of a room, in hexadecimal: devices
+// in the same epoch of the same group have the same.
+func authenticator(g *room.Room) string { return fmt.Sprintf("%x", g.Group().EpochAuthenticator()) }
+
 // suspicious looks whether the room has forked: whether the hub's epoch is
 // another one than this device's of the same number. The room's op is held.
 func (c *Client) suspicious(ctx context.Context, r *roomState) error {
@@ -192,7 +196,8 @@ func (c *Client) suspicious(ctx context.Context, r *roomState) error {
 				bytes.Equal(theirs.TreeHash, mine.TreeHash) && bytes.Equal(theirs.GroupID, mine.GroupID):
 				return b.problem(r, "%s; the room is not forked", why)
 			}
-			return b.repair(r, "the room has forked: the hub's epoch %d is not this device's epoch %d", theirs.Epoch, mine.Epoch)
+			return b.repair(r, "the room has forked: the hub's epoch %d is not this device's epoch %d with the authenticator %s; compare it with others",
+				theirs.Epoch, mine.Epoch, authenticator(r.group))
 		}, r)
 	}
 	c.mu.Unlock()

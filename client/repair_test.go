@@ -184,8 +184,14 @@ func forbidden(t *testing.T, d *device, uri mimi.RoomURI, victim mimi.UserURI) m
 	if err != nil {
 		t.Fatal(err)
 	}
+	return secretCommit(t, d, mls.Proposal{Type: mls.ProposalRemove, Remove: &mls.Remove{Removed: leaf}})
+}
+
+// secretCommit is a Commit that a device makes and sends nobody.
+func secretCommit(t *testing.T, d *device, proposals ...mls.Proposal) mimi.Message {
+	t.Helper()
 	var group *mls.Group
-	err = d.store.View(t.Context(), func(tx client.Tx) error {
+	err := d.store.View(t.Context(), func(tx client.Tx) (err error) {
 		group, err = mls.LoadGroup(mls.Config{Rules: lax{}}, func(yield func([]byte, []byte) bool) {
 			tx.Scan([]byte{'g'}, nil, func(k, v []byte) (bool, error) {
 				if k[5] != 'g' { // not of the MLS group
@@ -199,8 +205,7 @@ func forbidden(t *testing.T, d *device, uri mimi.RoomURI, victim mimi.UserURI) m
 	if err != nil {
 		t.Fatal(err)
 	}
-	staged, err := group.Stage(rand.Reader, mls.CommitOptions{AuthenticatedData: []byte{0},
-		Proposals: []mls.Proposal{{Type: mls.ProposalRemove, Remove: &mls.Remove{Removed: leaf}}}})
+	staged, err := group.Stage(rand.Reader, mls.CommitOptions{AuthenticatedData: []byte{0}, Proposals: proposals})
 	if err != nil {
 		t.Fatal(err)
 	}

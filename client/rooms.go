@@ -680,7 +680,7 @@ func (c *Client) summary(ctx context.Context, r *roomState) (Room, error) {
 	}
 	view := g.View()
 	v.Name, v.Subject, v.Epoch, v.Role, v.Suite = view.Metadata().RoomName, view.Metadata().RoomSubject, view.Epoch(), view.Roles().Name(g.Role()), suiteOf(g).String()
-	v.Authenticator = fmt.Sprintf("%x", g.Group().EpochAuthenticator())
+	v.Authenticator = authenticator(g)
 	v.Pending, v.Franked = len(g.Group().Pending()), view.FrankingAgent() != nil
 	v.SemiPrivate = view.SemiPrivate()
 	for _, p := range view.Participants() {
