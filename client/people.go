@@ -40,21 +40,6 @@ func (c *Client) DropProfileField(ctx context.Context, source uint8, name string
 	return c.provider.DropProfileField(ctx, source, name)
 }
 
-// JoinCodes lists the joining codes of a room that the user's provider hosts.
-func (c *Client) JoinCodes(ctx context.Context, uri mimi.RoomURI) ([]clientapi.JoinCode, error) {
-	return c.provider.JoinCodes(ctx, uri)
-}
-
-// CreateJoinCode makes one.
-func (c *Client) CreateJoinCode(ctx context.Context, uri mimi.RoomURI, code clientapi.JoinCode) (clientapi.JoinCode, error) {
-	return c.provider.CreateJoinCode(ctx, uri, code)
-}
-
-// RevokeJoinCode removes one.
-func (c *Client) RevokeJoinCode(ctx context.Context, uri mimi.RoomURI, code string) error {
-	return c.provider.RevokeJoinCode(ctx, uri, code)
-}
-
 // ReportAbuse reports messages of one user to the room's hub, with the hub's
 // franks that prove them (MIMI protocol §5.9). A message whose frank proves
 // nothing can't be reported.

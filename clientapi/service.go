@@ -148,6 +148,7 @@ type JoinCode struct {
 	ExpiresMillis int64  `json:"expires_ms,omitempty"`
 	UsesLeft      int64  `json:"uses_left"` // -1: without limit
 	CreatedMillis int64  `json:"created_ms,omitempty"`
+	Listed        bool   `json:"listed,omitempty"` // in the room's join_links component, where every member sees it
 }
 
 // An Asset is an uploaded file.

@@ -3,6 +3,7 @@ package mimi
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/comity-im/comity/tlspl"
 )
@@ -37,6 +38,34 @@ type JoinLink []byte
 func (l *JoinLink) Code(c *tlspl.Codec) {
 	c.Field("join_link")
 	tlspl.Opaque(c, l)
+}
+
+// joinLinkCode comes between a room's URI and the code in a link of ours.
+const joinLinkCode = "?code="
+
+// NewJoinLink returns the link that invites into a room with a joining code. The draft says nothing of what is in a link; this
+// is the room's URI, "?code=" and the code, percent-encoded.
+func NewJoinLink(room RoomURI, code string) JoinLink {
+	return JoinLink(string(room) + joinLinkCode + Escape(code))
+}
+
+// CutJoinLink splits the text of a link into the room's URI and the joining code; ok is false if it has no code.
+func CutJoinLink(text string) (room, code string, ok bool) {
+	room, code, ok = strings.Cut(text, joinLinkCode)
+	if !ok {
+		return text, "", false
+	}
+	code, err := Unescape(code)
+	return room, code, err == nil && code != ""
+}
+
+// JoiningCode returns the joiningCode that the link stands for (MIMI protocol §5.6): the one in a link to the room of the form
+// of NewJoinLink; any other link is itself the code, since it is opaque.
+func (l JoinLink) JoiningCode(room RoomURI) []byte {
+	if uri, code, ok := CutJoinLink(string(l)); ok && uri == string(room) {
+		return []byte(code)
+	}
+	return l
 }
 
 // JoinLinksData is the data of the join_links component (room policy §6.2).

@@ -86,10 +86,10 @@ func Build(p Preset, with Params) (*Components, []mimi.UserRolePair, error) {
 		c.Roles, creator, enforcer = cooperative(), 4, 5
 	case Administered:
 		c.Roles, creator, enforcer = administered(), 4, 5
-		c.JoinLinkPolicy = &mimi.JoinLinkPolicy{Multiuser: true, Expiration: 7 * 24 * 3600}
+		c.JoinLinkPolicy, c.JoinLinks = &mimi.JoinLinkPolicy{Multiuser: true, Expiration: 7 * 24 * 3600}, &mimi.JoinLinksData{}
 	case Moderated:
 		c.Roles, creator, enforcer = moderated(), 6, 7
-		c.JoinLinkPolicy = &mimi.JoinLinkPolicy{Multiuser: true, Expiration: 7 * 24 * 3600}
+		c.JoinLinkPolicy, c.JoinLinks = &mimi.JoinLinkPolicy{Multiuser: true, Expiration: 7 * 24 * 3600}, &mimi.JoinLinksData{}
 	case MultiOrganization:
 		if len(with.Organizations) == 0 {
 			return nil, nil, fmt.Errorf("policy: preset %s needs its organizations", p)

@@ -201,6 +201,9 @@ type Next struct {
 	first    bool
 }
 
+// View returns the room as it will be.
+func (n *Next) View() *View { return n.room.view }
+
 // Providers returns the providers that have a client in the group after it, sorted.
 func (n *Next) Providers() []mimi.ProviderDomain { return n.room.leaves.domains() }
 

@@ -139,7 +139,8 @@ func (r *hosted) knew(st *state, from mimi.ProviderDomain) bool {
 }
 
 // joinCode returns the code if it lets its holder join this room now; nil if
-// none was given.
+// none was given. Codes that only the room's join_links component has are as
+// good as those that were made here.
 func (r *hosted) joinCode(st *state, code []byte, now time.Time) ([]byte, error) {
 	if len(code) == 0 {
 		return nil, nil
@@ -149,6 +150,12 @@ func (r *hosted) joinCode(st *state, code []byte, now time.Time) ([]byte, error)
 		c, err = tx.JoinCode(st.row.ID, code)
 		return err
 	})
+	if errors.Is(err, store.ErrNotFound) && listedCodes(st.room.View())[string(code)] { // the room came with it
+		err = r.h.cfg.Store.Update(context.Background(), func(tx *store.Tx) (err error) {
+			c, err = r.list(tx, st, st.room.View(), code)
+			return err
+		})
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, errors.New("the join code is not one of this room")

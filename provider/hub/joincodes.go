@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/room"
 	"github.com/comity-im/comity/store"
 )
 
@@ -41,15 +44,104 @@ func (h *Hub) JoinCodes(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI
 		}
 		return list, h.cfg.Store.View(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			codes, err := tx.JoinCodes(st.row.ID)
+			listed := listedCodes(st.room.View())
 			for _, c := range codes {
-				list = append(list, clientapi.JoinCode{Code: string(c.Code), ExpiresMillis: c.ExpiresMillis, UsesLeft: c.UsesLeft, CreatedMillis: c.CreatedMillis})
+				list = append(list, clientapi.JoinCode{
+					Code: string(c.Code), ExpiresMillis: c.ExpiresMillis, UsesLeft: c.UsesLeft, CreatedMillis: c.CreatedMillis, Listed: listed[string(c.Code)],
+				})
+				delete(listed, string(c.Code))
+			}
+			for _, code := range slices.Sorted(maps.Keys(listed)) { // the room came with it
+				list = append(list, clientapi.JoinCode{Code: code, UsesLeft: -1, Listed: true})
 			}
 			return err
 		})
 	})
 }
 
-// CreateJoinCode makes a code of a room; an empty one is chosen here.
+// live returns the codes of a room that still let somebody in, and drops the others, but for those of links that the room
+// lists: they are remembered so that they stay expired or used up.
+func live(tx *store.Tx, st *state, now int64) (list []store.JoinCode, err error) {
+	codes, err := tx.JoinCodes(st.row.ID)
+	if err != nil {
+		return nil, err
+	}
+	listed := listedCodes(st.room.View())
+	for _, c := range codes {
+		switch {
+		case c.UsesLeft != 0 && (c.ExpiresMillis == 0 || c.ExpiresMillis > now):
+			list = append(list, c)
+		case !listed[string(c.Code)]:
+			if err := tx.DropJoinCode(st.row.ID, c.Code); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
+}
+
+// limits makes a new code obey the room's join_link_policy (room policy §6.2).
+func limits(c *store.JoinCode, p *mimi.JoinLinkPolicy) {
+	if p == nil {
+		return
+	}
+	if !p.Multiuser {
+		c.UsesLeft = 1
+	}
+	if latest := c.CreatedMillis + int64(p.Expiration)*1000; p.Expiration > 0 && (c.ExpiresMillis == 0 || c.ExpiresMillis > latest) {
+		c.ExpiresMillis = latest
+	}
+}
+
+// listedCodes are the joining codes of the links in the room's join_links component.
+func listedCodes(v *room.View) map[string]bool {
+	codes := make(map[string]bool)
+	if l := v.Components().JoinLinks; l != nil {
+		for _, link := range l.Links {
+			codes[string(link.JoiningCode(v.Room()))] = true
+		}
+	}
+	return codes
+}
+
+// relist follows what a commit does to the room's join_links: a link that a member lists, of whichever provider, becomes a code
+// that is valid from now as long as join_link_policy says; one that is taken off the list is a code no more. Codes that were made
+// here keep their own limits when they are listed.
+func (r *hosted) relist(tx *store.Tx, st *state, next *room.View) error {
+	before := st.room.View()
+	if before.Components().JoinLinks == next.Components().JoinLinks { // views share what stayed
+		return nil
+	}
+	had, has := listedCodes(before), listedCodes(next)
+	for code := range had {
+		if !has[code] {
+			if err := tx.DropJoinCode(st.row.ID, []byte(code)); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
+	}
+	for code := range has {
+		if !had[code] {
+			if _, err := r.list(tx, st, next, []byte(code)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// list remembers the code of a link that the room lists.
+func (r *hosted) list(tx *store.Tx, st *state, v *room.View, code []byte) (store.JoinCode, error) {
+	if c, err := tx.JoinCode(st.row.ID, code); !errors.Is(err, store.ErrNotFound) {
+		return c, err
+	}
+	c := store.JoinCode{RoomID: st.row.ID, Code: code, CreatedMillis: r.h.cfg.Now().UnixMilli(), UsesLeft: -1}
+	limits(&c, v.Components().JoinLinkPolicy)
+	return c, tx.PutJoinCode(c)
+}
+
+// CreateJoinCode makes a code of a room; an empty one is chosen here. What it is given is narrowed to what the room's
+// join_link_policy allows.
 func (h *Hub) CreateJoinCode(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI, c clientapi.JoinCode) (clientapi.JoinCode, error) {
 	r, err := h.room(uri)
 	if err != nil {
@@ -74,34 +166,32 @@ func (h *Hub) CreateJoinCode(ctx context.Context, uri mimi.RoomURI, user mimi.Us
 		if err != nil {
 			return c, err
 		}
-		return c, h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-			codes, err := tx.JoinCodes(st.row.ID)
+		err = h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+			have, err := live(tx, st, now)
 			if err != nil {
 				return err
 			}
-			live := 0
-			for _, old := range codes {
-				if old.ExpiresMillis != 0 && old.ExpiresMillis <= now || old.UsesLeft == 0 {
-					if err := tx.DropJoinCode(st.row.ID, old.Code); err != nil {
-						return err
-					}
-					continue
-				}
-				live++
+			policy := st.room.View().Components().JoinLinkPolicy
+			switch {
+			case policy != nil && policy.OnRequest && len(have) > 0:
+				return clientapi.Errorf(clientapi.CodeConflict, "the room has a join code already, and its join_link_policy (on_request) allows one at a time; revoke it first")
+			case len(have) >= maxCodes:
+				return clientapi.Errorf(clientapi.CodeTooLarge, "the room has %d join codes; revoke some first", len(have))
 			}
-			if live >= maxCodes {
-				return clientapi.Errorf(clientapi.CodeTooLarge, "the room has %d join codes; revoke some first", live)
-			}
-			err = tx.PutJoinCode(store.JoinCode{RoomID: st.row.ID, Code: []byte(c.Code), CreatedBy: string(user), CreatedMillis: now, ExpiresMillis: c.ExpiresMillis, UsesLeft: c.UsesLeft})
+			made := store.JoinCode{RoomID: st.row.ID, Code: []byte(c.Code), CreatedBy: string(user), CreatedMillis: now, ExpiresMillis: c.ExpiresMillis, UsesLeft: c.UsesLeft}
+			limits(&made, policy)
+			c.ExpiresMillis, c.UsesLeft = made.ExpiresMillis, made.UsesLeft
+			err = tx.PutJoinCode(made)
 			if errors.Is(err, store.ErrConflict) {
 				return clientapi.Errorf(clientapi.CodeConflict, "the room has this join code already")
 			}
 			return err
 		})
+		return c, err
 	})
 }
 
-// RevokeJoinCode removes a code of a room.
+// RevokeJoinCode removes a code of a room. One that the room lists is remembered as used up until the link is taken off the list.
 func (h *Hub) RevokeJoinCode(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI, code string) error {
 	r, err := h.room(uri)
 	if err != nil {
@@ -113,7 +203,11 @@ func (h *Hub) RevokeJoinCode(ctx context.Context, uri mimi.RoomURI, user mimi.Us
 			return none, err
 		}
 		err = h.cfg.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-			return tx.DropJoinCode(st.row.ID, []byte(code))
+			err := tx.DropJoinCode(st.row.ID, []byte(code))
+			if listedCodes(st.room.View())[code] && (err == nil || errors.Is(err, store.ErrNotFound)) {
+				return tx.PutJoinCode(store.JoinCode{RoomID: st.row.ID, Code: []byte(code), CreatedBy: string(user), CreatedMillis: r.h.cfg.Now().UnixMilli()})
+			}
+			return err
 		})
 		if errors.Is(err, store.ErrNotFound) {
 			return none, clientapi.Errorf(clientapi.CodeNotFound, "the room has no such join code")

@@ -393,6 +393,9 @@ func (r *hosted) commit(st *state, from mimi.ProviderDomain, next *room.Next, co
 				return err
 			}
 		}
+		if err := r.relist(tx, st, next.View()); err != nil {
+			return err
+		}
 		if len(next.Unlisted) > 0 {
 			if err := r.leaveChildren(tx, next.Unlisted); err != nil {
 				return err

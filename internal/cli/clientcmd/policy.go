@@ -457,20 +457,6 @@ type InviteLink struct {
 	Revoke InviteRevoke `cmd:"" help:"Withdraw a link."`
 }
 
-const linkCode = "?code="
-
-// link is what is given to those who are invited.
-func link(uri mimi.RoomURI, code string) string { return string(uri) + linkCode + mimi.Escape(code) }
-
-func parseLink(s string) (room, code string, ok bool) {
-	room, code, ok = strings.Cut(s, linkCode)
-	if !ok {
-		return s, "", false
-	}
-	code, err := mimi.Unescape(code)
-	return room, code, err == nil
-}
-
 // InviteCreate is comity client room invite-link create.
 type InviteCreate struct {
 	Room   string        `arg:"" help:"The room's URI or name."`
@@ -490,9 +476,9 @@ func (i *InviteCreate) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		l := link(uri, code.Code)
-		if i.Listed {
-			if err := s.ChangeJoinLinks(ctx, uri, nil, []mimi.JoinLink{mimi.JoinLink(l)}); err != nil {
+		l := string(mimi.NewJoinLink(uri, code.Code))
+		if i.Listed && !code.Listed {
+			if err := s.ListJoinCode(ctx, uri, code.Code); err != nil {
 				return fmt.Errorf("the link %s is there, but can't be listed: %w", l, err)
 			}
 		}
@@ -523,7 +509,10 @@ func (i *InviteList) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 				if c.UsesLeft >= 0 {
 					uses = fmt.Sprintf("%d uses left", c.UsesLeft)
 				}
-				fmt.Fprintf(w, "%s  %s, %s\n", link(uri, c.Code), until, uses)
+				if c.Listed {
+					uses += ", listed in the room"
+				}
+				fmt.Fprintf(w, "%s  %s, %s\n", safe(string(mimi.NewJoinLink(uri, c.Code))), until, uses)
 			}
 		})
 	})
@@ -538,9 +527,9 @@ type InviteRevoke struct {
 // Run withdraws a link.
 func (i *InviteRevoke) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 	name, code := i.Room, i.Code
-	if room, c, ok := parseLink(i.Room); ok {
+	if room, c, ok := mimi.CutJoinLink(i.Room); ok {
 		name, code = room, c
-	} else if _, c, ok := parseLink(i.Code); ok {
+	} else if _, c, ok := mimi.CutJoinLink(i.Code); ok {
 		code = c
 	}
 	if code == "" {
@@ -548,19 +537,6 @@ func (i *InviteRevoke) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 	}
 	return inRoom(ctx, cmd, out, name, func(ctx context.Context, s *session, uri mimi.RoomURI) error {
 		if err := s.RevokeJoinCode(ctx, uri, code); err != nil {
-			return err
-		}
-		listed := false
-		err := s.Inspect(ctx, uri, func(g *room.Room) error {
-			if l := g.View().Components().JoinLinks; l != nil {
-				listed = slices.ContainsFunc(l.Links, func(x mimi.JoinLink) bool { return string(x) == link(uri, code) })
-			}
-			return nil
-		})
-		if err == nil && listed {
-			err = s.ChangeJoinLinks(ctx, uri, []mimi.JoinLink{mimi.JoinLink(link(uri, code))}, nil)
-		}
-		if err != nil {
 			return err
 		}
 		return cmd.show(out, map[string]any{"room": uri, "revoked": code}, func(w io.Writer) { fmt.Fprintln(w, "The link is withdrawn.") })

@@ -383,7 +383,7 @@ type Join struct {
 // Run joins a room.
 func (j *Join) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 	name, code := j.Room, j.Code
-	if room, c, ok := parseLink(j.Room); ok {
+	if room, c, ok := mimi.CutJoinLink(j.Room); ok {
 		name, code = room, c
 	}
 	return inRoom(ctx, cmd, out, name, func(ctx context.Context, s *session, uri mimi.RoomURI) error {
