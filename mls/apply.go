@@ -357,7 +357,11 @@ func (t *transition) mergePath(path *UpdatePath) error {
 		t.changes.CommitterLeaf = t.tree.NextLeaf()
 	}
 	i, leaf := t.changes.CommitterLeaf, &path.LeafNode
-	if err := t.leafRules().CheckLeaf(t.old.suite, leaf, i, SourceCommit); err != nil {
+	rules := t.leafRules()
+	if old := t.tree.leafAt(i); old != nil {
+		rules.known = old.key.Load()
+	}
+	if err := rules.CheckLeaf(t.old.suite, leaf, i, SourceCommit); err != nil {
 		return ruleError(RulePath, err)
 	}
 	if err := t.tree.MergePath(i, path); err != nil {

@@ -16,6 +16,7 @@ type ExternalCommitOptions struct {
 	// GroupInfoExtensions are more extensions for the GroupInfo of the new
 	// epoch.
 	GroupInfoExtensions Extensions
+	Now                 uint64 // as in JoinOptions
 }
 
 // A StagedJoin is an external commit with the group that it leads to.
@@ -41,7 +42,7 @@ func (j *StagedJoin) Group() *Group { return j.group }
 // StageExternalCommit makes a commit by which a client enters a group on its own
 // (RFC 9420 §12.4.3.2, §8.3). The GroupInfo must have an external_pub.
 func StageExternalCommit(rand io.Reader, cfg Config, info *GroupInfo, o ExternalCommitOptions) (*StagedJoin, error) {
-	st, err := stateFromGroupInfo(&cfg, info, o.RatchetTree)
+	st, err := stateFromGroupInfo(&cfg, info, o.RatchetTree, o.Now)
 	if err != nil {
 		return nil, err
 	}

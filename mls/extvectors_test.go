@@ -274,7 +274,7 @@ func TestSemiPrivateMessageVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 		for who, opened := range map[string]*verifiableContent{"member": member, "receiver": outside} {
-			got, err := opened.verify(v.SignaturePub)
+			got, err := opened.verifyBytes(v.SignaturePub)
 			if err != nil {
 				t.Fatalf("%s: %v", who, err)
 			}

@@ -94,7 +94,7 @@ func TestHugeGenerationIsRefusedAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(p.signer.Public()); err != nil {
+	if _, err := v.verifyBytes(p.signer.Public()); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(p.receiver.tree.ratchets[id].skipped); n != DefaultRatchetLimits.MaxSkipped {
@@ -228,10 +228,10 @@ func TestEmptyInputs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := v.verify(nil); err != suite.ErrKey {
+		if _, err := v.verifyBytes(nil); err != suite.ErrKey {
 			t.Errorf("%v: empty key: %v", id, err)
 		}
-		if _, err := v.verify(p.signer.Public()); err != suite.ErrSignature {
+		if _, err := v.verifyBytes(p.signer.Public()); err != suite.ErrSignature {
 			t.Errorf("%v: empty signature: %v", id, err)
 		}
 	}
@@ -289,7 +289,7 @@ func FuzzOpenPrivate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := v.verify(other.Public()); err == nil {
+		if _, err := v.verifyBytes(other.Public()); err == nil {
 			t.Error("verified with another member's key")
 		}
 	})

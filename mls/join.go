@@ -14,6 +14,10 @@ type JoinOptions struct {
 	// Former is the group that the new one follows by ReInit, or branches
 	// off from (RFC 9420 §11.2, §11.3). Without it such a Welcome is refused.
 	Former *Group
+	// Now is the time in seconds since the Unix epoch. RFC 9420 §7.3 recommends
+	// to compare the lifetimes of the members with it; in a group that lives
+	// long, members who never committed are beyond theirs. 0: not compared.
+	Now uint64
 }
 
 // errNotForUs says that a Welcome names another KeyPackage.
@@ -81,7 +85,7 @@ func JoinWelcome(cfg Config, w *Welcome, k *KeyPackageSecrets, o JoinOptions) (*
 	if info.GroupContext.CipherSuite != w.CipherSuite {
 		return nil, ruleErrorf(RuleWelcome, "cipher suite of the group is %s", info.GroupContext.CipherSuite)
 	}
-	st, err := stateFromGroupInfo(&cfg, info, o.RatchetTree)
+	st, err := stateFromGroupInfo(&cfg, info, o.RatchetTree, o.Now)
 	if err != nil {
 		return nil, err
 	}

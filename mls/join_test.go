@@ -3,6 +3,7 @@ package mls
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"testing"
 )
 
@@ -96,4 +97,40 @@ func (c *client) leafIndex(t testing.TB, tree *RatchetTree) LeafIndex {
 		t.Fatalf("%s has no leaf", c.name)
 	}
 	return i
+}
+
+// A joiner that says what time it is refuses a tree with a member beyond its lifetime; one that doesn't, joins
+// (RFC 9420 §7.3).
+func TestJoinLifetimes(t *testing.T) {
+	alice, bob, carol := newClient(t, "alice"), newClient(t, "bob"), newClient(t, "carol")
+	alice.create(t, nil)
+	staged, err := alice.group.Stage(rand.Reader, CommitOptions{Proposals: []Proposal{add(bob.keyPackage(t))}, OmitPath: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.group.Merge(staged); err != nil {
+		t.Fatal(err)
+	}
+	tree := alice.group.Tree().Bytes()
+	info, err := alice.group.GroupInfo(rand.Reader, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lifetime := alice.group.Tree().Leaf(0).Lifetime
+	for _, c := range []struct {
+		now  uint64
+		good bool
+	}{{0, true}, {lifetime.NotBefore, true}, {lifetime.NotAfter, true}, {lifetime.NotAfter + 1, false}} {
+		check := func(how string, err error) {
+			t.Helper()
+			var tree *TreeError
+			if c.good && err != nil || !c.good && (!errors.As(err, &tree) || tree.Rule != RuleLifetime) {
+				t.Errorf("%s at %d: %v", how, c.now, err)
+			}
+		}
+		_, err := JoinWelcome(bob.config, wire(t, staged.Welcome()), bob.keys, JoinOptions{RatchetTree: tree, Now: c.now})
+		check("Welcome", err)
+		_, err = StageExternalCommit(rand.Reader, carol.config, wire(t, info), ExternalCommitOptions{RatchetTree: tree, Leaf: carol.leaf, Now: c.now})
+		check("external commit", err)
+	}
 }

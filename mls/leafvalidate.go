@@ -14,6 +14,8 @@ type LeafRules struct {
 	Extensions  []ExtensionType       // the extensions of the GroupContext
 	Now         uint64                // seconds since the Unix epoch; 0: lifetimes are not compared with the time
 	MaxLifetime uint64                // the longest lifetime in seconds that is accepted; 0: any
+
+	known *suite.Verifier // perhaps the leaf's signature key, parsed; nil: none is
 }
 
 // CheckKeyPackage verifies a KeyPackage for the group's cipher suite: all of RFC 9420 §10.1 that can be said without the tree.
@@ -25,7 +27,13 @@ func (r *LeafRules) CheckKeyPackage(s suite.Suite, kp *KeyPackage) error {
 	if kp.CipherSuite != s.ID() {
 		return &TreeError{Rule: RuleVersion, Type: uint16(kp.CipherSuite)}
 	}
-	if err := r.CheckLeaf(s, &kp.LeafNode, 0, SourceKeyPackage); err != nil {
+	key, err := s.NewVerifier(kp.LeafNode.SignatureKey)
+	if err != nil {
+		return &TreeError{Rule: RuleSignature, Err: err}
+	}
+	rules := *r
+	rules.known = key
+	if err := rules.CheckLeaf(s, &kp.LeafNode, 0, SourceKeyPackage); err != nil {
 		return err
 	}
 	for _, e := range kp.Extensions {
@@ -43,7 +51,7 @@ func (r *LeafRules) CheckKeyPackage(s suite.Suite, kp *KeyPackage) error {
 	if err != nil {
 		return err
 	}
-	if err := s.VerifyWithLabel(kp.LeafNode.SignatureKey, "KeyPackageTBS", tbs, kp.Signature); err != nil {
+	if err := key.VerifyWithLabel("KeyPackageTBS", tbs, kp.Signature); err != nil {
 		return &TreeError{Rule: RuleSignature, Err: err}
 	}
 	return nil
@@ -59,7 +67,7 @@ func (r *LeafRules) CheckLeaf(s suite.Suite, n *LeafNode, i LeafIndex, source Le
 	if err := r.checkContent(s, n, i); err != nil {
 		return err
 	}
-	return verifyLeaf(s, n, r.GroupID, i)
+	return verifyLeaf(s, n, r.GroupID, i, r.known)
 }
 
 // checkContent is CheckLeaf without source and signature. That capabilities list the group's version and cipher suite is a duty
@@ -109,13 +117,18 @@ func (r *LeafRules) checkContent(s suite.Suite, n *LeafNode, i LeafIndex) error 
 	return nil
 }
 
-// verifyLeaf verifies the signature of a leaf.
-func verifyLeaf(s suite.Suite, n *LeafNode, groupID []byte, i LeafIndex) error {
+// verifyLeaf verifies the signature of a leaf. If known isn't its signature key, the key is parsed.
+func verifyLeaf(s suite.Suite, n *LeafNode, groupID []byte, i LeafIndex, known *suite.Verifier) error {
 	tbs, err := n.appendTBS(nil, groupID, i)
 	if err != nil {
 		return err
 	}
-	if err := s.VerifyWithLabel(n.SignatureKey, "LeafNodeTBS", tbs, n.Signature); err != nil {
+	if known != nil && bytes.Equal(known.Public(), n.SignatureKey) {
+		err = known.VerifyWithLabel("LeafNodeTBS", tbs, n.Signature)
+	} else {
+		err = s.VerifyWithLabel(n.SignatureKey, "LeafNodeTBS", tbs, n.Signature)
+	}
+	if err != nil {
 		return &TreeError{Rule: RuleSignature, Node: i.Node(), Err: err}
 	}
 	return nil

@@ -120,7 +120,7 @@ func (g *Group) Decrypt(m *MLSMessage) (*ApplicationMessage, error) {
 
 // openPrivate decrypts a message of any epoch that the group has, and finds the
 // key to verify it with.
-func (g *Group) openPrivate(m *PrivateMessage) (*verifiableContent, []byte, error) {
+func (g *Group) openPrivate(m *PrivateMessage) (*verifiableContent, *suite.Verifier, error) {
 	if m.Epoch == g.Epoch() {
 		if err := g.public.state.params.checkAAD(m.AuthenticatedData); err != nil {
 			return nil, nil, err
@@ -147,7 +147,8 @@ func (g *Group) openPrivate(m *PrivateMessage) (*verifiableContent, []byte, erro
 		if err != nil {
 			return nil, nil, err
 		}
-		return v, g.pastSignatureKey(n, v.sender().LeafIndex), nil
+		key, err := g.Suite().NewVerifier(g.pastSignatureKey(n, v.sender().LeafIndex))
+		return v, key, err
 	}
 	return nil, nil, &EpochError{Got: m.Epoch, Want: g.Epoch()}
 }
@@ -227,7 +228,8 @@ func (g *Group) nextLeaf(o *LeafOptions) (LeafNode, *suite.Signer) {
 }
 
 // ReceiveProposal verifies a proposal of the current epoch and keeps it for
-// the commit that will refer to it. This member's own gives ErrOwnMessage.
+// the commit that will refer to it. This member's own gives ErrOwnMessage. After
+// an error nothing has changed.
 func (g *Group) ReceiveProposal(m *MLSMessage) (*ResolvedProposal, error) {
 	if t, ok := m.ContentType(); !ok || t != ContentProposal {
 		return nil, ErrUnexpected
@@ -239,16 +241,27 @@ func (g *Group) ReceiveProposal(m *MLSMessage) (*ResolvedProposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := v.verify(signatureKey)
+	signed := *v
+	signed.tree = nil // its key is used up once the proposal is accepted
+	c, err := signed.verify(signatureKey)
 	if err != nil {
 		return nil, fmt.Errorf("mls: message signature: %w", err)
 	}
-	return g.public.cacheProposal(c.AuthenticatedContent, nil)
+	p, err := g.public.cacheProposal(c.AuthenticatedContent, nil)
+	if err != nil {
+		return nil, err
+	}
+	if v.tree != nil {
+		if err := v.tree.consume(&v.key); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
 }
 
 // openHandshake takes the protection off a proposal or commit of the current
 // epoch and finds the key to verify it with.
-func (g *Group) openHandshake(m *MLSMessage) (*verifiableContent, []byte, error) {
+func (g *Group) openHandshake(m *MLSMessage) (*verifiableContent, *suite.Verifier, error) {
 	st := g.public.state
 	own := false
 	member := g.otherMember(&own)

@@ -342,10 +342,10 @@ type verifiedContent struct {
 	Generation uint32 // of an encrypted message, else 0
 }
 
-// verify checks the signature with the sender's key and consumes the message's key. The error is suite.ErrKey,
-// suite.ErrSignature or ErrGenerationConsumed; after an error the message can be tried again.
-func (v *verifiableContent) verify(signatureKey []byte) (verifiedContent, error) {
-	if err := v.suite.VerifyWithLabel(signatureKey, "FramedContentTBS", v.tbs, v.auth.Auth.Signature); err != nil {
+// verify checks the signature with the sender's key and consumes the message's key. The error is suite.ErrSignature or
+// ErrGenerationConsumed; after an error the message can be tried again.
+func (v *verifiableContent) verify(signatureKey *suite.Verifier) (verifiedContent, error) {
+	if err := signatureKey.VerifyWithLabel("FramedContentTBS", v.tbs, v.auth.Auth.Signature); err != nil {
 		return verifiedContent{}, err
 	}
 	if v.tree != nil {

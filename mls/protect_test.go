@@ -108,7 +108,7 @@ func TestMessageProtectionVectors(t *testing.T) {
 				if v1.sender() != MemberSender(1) {
 					t.Errorf("sender %v, want leaf 1", v1.sender())
 				}
-				got, err := v1.verify(v.SignaturePub)
+				got, err := v1.verifyBytes(v.SignaturePub)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -291,17 +291,17 @@ func TestPrivateMessageRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(other.Public()); err != suite.ErrSignature {
+	if _, err := v.verifyBytes(other.Public()); err != suite.ErrSignature {
 		t.Errorf("other key: %v", err)
 	}
-	if _, err := v.verify([]byte("no key")); err != suite.ErrKey {
+	if _, err := v.verifyBytes([]byte("no key")); err != suite.ErrKey {
 		t.Errorf("no key: %v", err)
 	}
-	got, err := v.verify(p.signer.Public())
+	got, err := v.verifyBytes(p.signer.Public())
 	if err != nil || string(got.Content.ApplicationData) != "hello" || got.Generation != 0 {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, err := v.verify(p.signer.Public()); err != ErrGenerationConsumed {
+	if _, err := v.verifyBytes(p.signer.Public()); err != ErrGenerationConsumed {
 		t.Errorf("second verify: %v", err)
 	}
 	if _, err := p.receiver.openPrivate(good, anyMember); err != ErrGenerationConsumed {
@@ -331,13 +331,13 @@ func TestForgeryCostsNoKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(p.signer.Public()); err != suite.ErrSignature {
+	if _, err := v.verifyBytes(p.signer.Public()); err != suite.ErrSignature {
 		t.Errorf("forged message: %v", err)
 	}
 	if v, err = p.receiver.openPrivate(good, anyMember); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(p.signer.Public()); err != nil {
+	if _, err := v.verifyBytes(p.signer.Public()); err != nil {
 		t.Errorf("true message of the same generation: %v", err)
 	}
 }
@@ -398,7 +398,7 @@ func TestPadding(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := v.verify(p.signer.Public()); err != nil {
+		if _, err := v.verifyBytes(p.signer.Public()); err != nil {
 			t.Errorf("padTo %d: %v", padTo, err)
 		}
 	}
@@ -421,7 +421,7 @@ func TestPublicMessageRefusals(t *testing.T) {
 	}
 	if v, err := p.receiver.openPublic(decode(good)); err != nil {
 		t.Error(err)
-	} else if _, err := v.verify(p.signer.Public()); err != nil {
+	} else if _, err := v.verifyBytes(p.signer.Public()); err != nil {
 		t.Error(err)
 	}
 	for name, c := range map[string]struct {
@@ -452,7 +452,7 @@ func TestPublicMessageRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(p.signer.Public()); err != suite.ErrSignature {
+	if _, err := v.verifyBytes(p.signer.Public()); err != suite.ErrSignature {
 		t.Errorf("signed as PrivateMessage: %v", err)
 	}
 }
@@ -505,7 +505,7 @@ func TestSenders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(p.signer.Public()); err != nil {
+	if _, err := v.verifyBytes(p.signer.Public()); err != nil {
 		t.Error(err)
 	}
 	if _, err := p.sender.protectPrivate(rand.Reader, p.sign(t, WireFormatPrivateMessage, f), 0); err == nil {
@@ -569,7 +569,7 @@ func TestSemiPrivateMessage(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %v", who, err)
 				}
-				got, err := v.verify(p.signer.Public())
+				got, err := v.verifyBytes(p.signer.Public())
 				if err != nil {
 					t.Fatalf("%s: %v", who, err)
 				}
@@ -610,7 +610,7 @@ func TestSemiPrivateContentsAreTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(p.signer.Public()); err != suite.ErrSignature {
+	if _, err := v.verifyBytes(p.signer.Public()); err != suite.ErrSignature {
 		t.Errorf("signed for another wire format: %v", err)
 	}
 	// The hub has another GroupContext.
@@ -646,6 +646,10 @@ func TestMessageAllocations(t *testing.T) {
 		msg := Message(p.private(t, f))
 		messages = append(messages, marshal(&msg))
 	}
+	key, err := p.suite.NewVerifier(p.signer.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
 	decrypt := testing.AllocsPerRun(100, func() {
 		b := messages[0]
 		messages = messages[1:]
@@ -657,7 +661,7 @@ func TestMessageAllocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := v.verify(p.signer.Public()); err != nil {
+		if _, err := v.verify(key); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -665,4 +669,13 @@ func TestMessageAllocations(t *testing.T) {
 		t.Errorf("decrypting a message takes %v allocations, want at most 20", decrypt)
 	}
 	t.Logf("allocations: encrypt %v, decrypt %v", encrypt, decrypt)
+}
+
+// verifyBytes verifies with a key that is not parsed.
+func (v *verifiableContent) verifyBytes(signatureKey []byte) (verifiedContent, error) {
+	key, err := v.suite.NewVerifier(signatureKey)
+	if err != nil {
+		return verifiedContent{}, err
+	}
+	return v.verify(key)
 }

@@ -47,7 +47,7 @@ func BenchmarkOpenPrivate(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := v.verify(p.signer.Public()); err != nil {
+		if _, err := v.verifyBytes(p.signer.Public()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -29,7 +29,7 @@ type PublicGroup struct {
 // it. It verifies the whole tree, every leaf, every credential, and the
 // GroupInfo's signature (RFC 9420 §12.4.3.1).
 func NewPublicGroup(cfg Config, info *GroupInfo, tree []byte) (*PublicGroup, error) {
-	s, err := stateFromGroupInfo(&cfg, info, tree)
+	s, err := stateFromGroupInfo(&cfg, info, tree, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +37,9 @@ func NewPublicGroup(cfg Config, info *GroupInfo, tree []byte) (*PublicGroup, err
 }
 
 // stateFromGroupInfo verifies a GroupInfo and its tree, in the order of
-// RFC 9420 §12.4.3.1.
-func stateFromGroupInfo(cfg *Config, info *GroupInfo, tree []byte) (*state, error) {
+// RFC 9420 §12.4.3.1. now is in seconds since the Unix epoch; 0: lifetimes are not
+// compared with it.
+func stateFromGroupInfo(cfg *Config, info *GroupInfo, tree []byte, now uint64) (*state, error) {
 	s, ok := suite.Lookup(info.GroupContext.CipherSuite)
 	if !ok {
 		return nil, ErrCipherSuite
@@ -59,7 +60,7 @@ func stateFromGroupInfo(cfg *Config, info *GroupInfo, tree []byte) (*state, erro
 	if err != nil {
 		return nil, ruleError(RuleExtensions, err)
 	}
-	rules := p.leafRules(cfg, info.GroupContext.GroupID, 0)
+	rules := p.leafRules(cfg, info.GroupContext.GroupID, now)
 	if err := ratchetTree.Validate(rules, info.GroupContext.TreeHash); err != nil {
 		return nil, ruleError(RuleRatchetTree, err)
 	}

@@ -130,19 +130,17 @@ func (p *params) checkAAD(aad []byte) error {
 
 // signatureKey returns the key that a message of this epoch must be signed
 // with (RFC 9420 §6.1). newMember is the key that the message itself brings.
-func (s *state) signatureKey(sender Sender, newMember []byte) ([]byte, error) {
+func (s *state) signatureKey(sender Sender, newMember []byte) (*suite.Verifier, error) {
 	switch sender.Type {
 	case SenderMember:
-		if leaf := s.tree.Leaf(sender.LeafIndex); leaf != nil {
-			return leaf.SignatureKey, nil
-		}
+		return s.tree.verifier(sender.LeafIndex)
 	case SenderExternal:
 		if int64(sender.SenderIndex) < int64(len(s.params.externalSenders)) {
-			return s.params.externalSenders[sender.SenderIndex].SignatureKey, nil
+			return s.suite.NewVerifier(s.params.externalSenders[sender.SenderIndex].SignatureKey)
 		}
 	default:
 		if newMember != nil {
-			return newMember, nil
+			return s.suite.NewVerifier(newMember)
 		}
 		return nil, ruleError(RulePathRequired, nil)
 	}

@@ -42,6 +42,7 @@ type treeNode struct {
 type treeLeaf struct {
 	raw     []byte
 	decoded atomic.Pointer[LeafNode]
+	key     atomic.Pointer[suite.Verifier]
 }
 
 type treeParent struct {
@@ -61,6 +62,26 @@ func (l *treeLeaf) node() *LeafNode {
 		l.decoded.Store(n)
 	}
 	return n
+}
+
+// verifier returns the leaf's signature key, parsed when it is first asked for.
+func (l *treeLeaf) verifier(s suite.Suite) (*suite.Verifier, error) {
+	if v := l.key.Load(); v != nil {
+		return v, nil
+	}
+	v, err := s.NewVerifier(l.node().SignatureKey)
+	if err == nil {
+		l.key.Store(v)
+	}
+	return v, err
+}
+
+// verifier returns the parsed signature key of leaf i; ErrNotMember if it is blank or outside of the tree.
+func (t *RatchetTree) verifier(i LeafIndex) (*suite.Verifier, error) {
+	if l := t.leafAt(i); l != nil {
+		return l.verifier(t.suite)
+	}
+	return nil, ErrNotMember
 }
 
 // NewRatchetTree returns a tree without a leaf.
@@ -402,6 +423,11 @@ func (t *RatchetTree) setLeaf(i LeafIndex, l *treeLeaf) {
 	x.leaf, x.leaves = l, 1
 	if old != nil {
 		t.keys().removeLeaf(e, i, old)
+		if key := old.key.Load(); key != nil {
+			if v, ok := viewLeaf(l.raw); ok && bytes.Equal(v.signatureKey, key.Public()) {
+				l.key.Store(key) // most leaves that are replaced keep it
+			}
+		}
 	}
 	t.keys().addLeaf(e, i, l)
 }

@@ -108,7 +108,7 @@ func (t *RatchetTree) verifyLeaves(groupID []byte) error {
 			}
 		}
 		for k := from; k < to; k++ {
-			if err := verifyLeaf(t.suite, nodes[k], groupID, leaves[k]); err != nil {
+			if err := verifyLeaf(t.suite, nodes[k], groupID, leaves[k], nil); err != nil {
 				return err
 			}
 		}

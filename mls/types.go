@@ -21,14 +21,20 @@ type Epoch uint64
 // A CipherSuite names the primitives that a group uses (RFC 9420 §5.1).
 type CipherSuite = suite.ID
 
+// code writes mls10 for the zero value, which it leaves as it is: what is encoded
+// may be shared.
 func (v *ProtocolVersion) code(c *tlspl.Codec) {
 	c.Field("version")
-	if !c.Decoding() && *v == 0 {
-		*v = MLS10
+	version := *v
+	if !c.Decoding() && version == 0 {
+		version = MLS10
 	}
-	tlspl.Uint16(c, v)
-	if *v != MLS10 && c.Err() == nil {
+	tlspl.Uint16(c, &version)
+	if version != MLS10 && c.Err() == nil {
 		c.Fail(ErrVersion)
+	}
+	if c.Decoding() {
+		*v = version
 	}
 }
 

@@ -405,3 +405,17 @@ func FuzzSafeAAD(f *testing.F)            { fuzzWire(f, "SafeAAD") }
 func FuzzMediaTypeList(f *testing.F)      { fuzzWire(f, "MediaTypeList") }
 func FuzzApplicationFraming(f *testing.F) { fuzzWire(f, "ApplicationFraming") }
 func FuzzAppAck(f *testing.F)             { fuzzWire(f, "AppAck") }
+
+// What is encoded may be shared: encoding writes nothing to it, not even the version that it leaves out.
+func TestEncodingChangesNothing(t *testing.T) {
+	r := ReInit{GroupID: []byte("group"), CipherSuite: testSuite}
+	g := GroupContext{CipherSuite: testSuite, GroupID: []byte("group")}
+	for _, v := range []tlspl.Coder{&r, &g} {
+		if b := marshal(v); len(b) == 0 {
+			t.Error("nothing encoded")
+		}
+	}
+	if r.Version != 0 || g.Version != 0 {
+		t.Errorf("encoding set the versions %d and %d", r.Version, g.Version)
+	}
+}
