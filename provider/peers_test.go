@@ -41,7 +41,12 @@ func TestPeersAreRemembered(t *testing.T) {
 		list[1].Settings.PerSecond != 5 || !list[1].Contact.Equal(at) || list[1].Failure != "down" || !list[0].Settings.Paused {
 		t.Errorf("known peers: %+v, %v", list, err)
 	}
-	if q, err := again.Queue(p.ctx, domB); err != nil || !q.Paused || q.Events != 1 {
+	// What was acknowledged before is written within moments.
+	q, err := again.Queue(p.ctx, domB)
+	for deadline := time.Now().Add(20 * time.Second); err == nil && q.Events > 1 && time.Now().Before(deadline); q, err = again.Queue(p.ctx, domB) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil || !q.Paused || q.Events != 1 {
 		t.Errorf("the queue of a paused peer after a restart: %+v, %v", q, err)
 	}
 	bob.drain()

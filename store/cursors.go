@@ -45,10 +45,19 @@ func (tx *Tx) Backlog(domain string, afterRoom int64, limit int) ([]Follower, er
 		ORDER BY f.room_id, f.first_seq LIMIT ?`, domain, afterRoom, int64(limit))
 }
 
+// A Waiting is a cursor that is behind its room's log.
+type Waiting struct {
+	Follower
+	RoomURI string
+	LastSeq int64 // the newest event of the room
+}
+
 // Behind returns the cursors of a provider into one room that are behind its
 // log, oldest first.
-func (tx *Tx) Behind(domain string, id int64) ([]Follower, error) {
-	return collect(tx, scanFollower, "SELECT "+followerColumns+` FROM followers f JOIN rooms r ON r.room_id = f.room_id
+func (tx *Tx) Behind(domain string, id int64) ([]Waiting, error) {
+	return collect(tx, func(r scanner, w *Waiting) error {
+		return r.Scan(&w.RoomID, &w.Domain, &w.FirstSeq, &w.UntilSeq, &w.AckedSeq, &w.RoomURI, &w.LastSeq)
+	}, "SELECT "+followerColumns+`, r.room_uri, r.last_seq FROM followers f JOIN rooms r ON r.room_id = f.room_id
 		WHERE f.room_id = ? AND f.domain = ? AND f.acked_seq < CASE WHEN f.until_seq > 0 THEN f.until_seq ELSE r.last_seq END
 		ORDER BY f.first_seq`, id, domain)
 }

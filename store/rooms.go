@@ -142,18 +142,46 @@ func (tx *Tx) append(id int64, events []Event, update string, args ...any) error
 		return ErrConflict
 	}
 	for i := range events {
-		e := &events[i]
-		e.Seq = last - int64(len(events)) + 1 + int64(i)
-		if err := tx.insertEvent(id, e); err != nil {
+		events[i].Seq = last - int64(len(events)) + 1 + int64(i)
+	}
+	for len(events) > 0 {
+		n := 1
+		if len(events) >= eventsAtOnce {
+			n = eventsAtOnce
+		}
+		if err := tx.insertEvents(id, events[:n]); err != nil {
 			return err
 		}
+		events = events[n:]
 	}
 	return nil
 }
 
-func (tx *Tx) insertEvent(id int64, e *Event) error {
-	_, err := tx.exec("INSERT INTO room_log (room_id, seq, kind, epoch, accepted_ms, digest, source, audience, clients, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		id, e.Seq, int64(e.Kind), int64(e.Epoch), e.AcceptedMillis, e.Digest[:], e.Source, lines(e.Audience), lines(e.Clients), blob(e.Body))
+// eventsAtOnce is how many events one statement inserts, where there are as many:
+// most of the cost of a small statement is around it.
+const eventsAtOnce = 16
+
+const (
+	insertEvent     = "INSERT INTO room_log (room_id, seq, kind, epoch, accepted_ms, digest, source, audience, clients, body) VALUES " + eventValues
+	eventValues     = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	eventParameters = 10
+)
+
+// insertEventsAtOnce inserts eventsAtOnce events.
+var insertEventsAtOnce = insertEvent + strings.Repeat(", "+eventValues, eventsAtOnce-1)
+
+// insertEvents inserts one event or eventsAtOnce.
+func (tx *Tx) insertEvents(id int64, events []Event) error {
+	query := insertEvent
+	if len(events) > 1 {
+		query = insertEventsAtOnce
+	}
+	args := make([]any, 0, eventsAtOnce*eventParameters)
+	for i := range events {
+		e := &events[i]
+		args = append(args, id, e.Seq, int64(e.Kind), int64(e.Epoch), e.AcceptedMillis, e.Digest[:], e.Source, lines(e.Audience), lines(e.Clients), blob(e.Body))
+	}
+	_, err := tx.exec(query, args...)
 	return err
 }
 

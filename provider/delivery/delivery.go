@@ -78,6 +78,7 @@ type Config struct {
 type Deliverer struct {
 	cfg   Config
 	spans spans
+	acks  acks
 
 	mu    sync.Mutex
 	peers map[mimi.ProviderDomain]*peer
@@ -105,6 +106,7 @@ func (d *Deliverer) Run(ctx context.Context) {
 	if d.cfg.Store.Shared() {
 		every = scanShared
 	}
+	d.wg.Go(func() { d.runAcks(ctx) })
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
@@ -159,10 +161,14 @@ func (d *Deliverer) start(p *peer) {
 	d.wg.Go(func() { p.run(ctx) })
 }
 
-// Wake says that a room's log has something new for a follower.
-func (d *Deliverer) Wake(follower mimi.ProviderDomain, room int64) {
+// Wake says that a room's log has something new for a follower. events are what
+// was appended, which is not changed any more, or none.
+func (d *Deliverer) Wake(follower mimi.ProviderDomain, room int64, events []store.Event) {
 	p := d.peer(follower)
 	p.mu.Lock()
+	if p.failures == 0 && !p.paused && p.leads.Load() {
+		p.fresh.put(room, events)
+	}
 	p.want(room)
 	p.mu.Unlock()
 	p.signal()
@@ -182,7 +188,7 @@ func (d *Deliverer) Appended(ctx context.Context, room int64) error {
 		return err
 	})
 	for _, domain := range domains {
-		d.Wake(mimi.ProviderDomain(domain), room)
+		d.Wake(mimi.ProviderDomain(domain), room, nil)
 	}
 	return err
 }
@@ -225,6 +231,7 @@ func (d *Deliverer) Pause(follower mimi.ProviderDomain, paused bool) {
 	p := d.peer(follower)
 	p.mu.Lock()
 	p.paused = paused
+	p.fresh.clear()
 	p.mu.Unlock()
 	p.signal()
 }
@@ -273,7 +280,8 @@ type peer struct {
 	rooms    map[int64]*task     // rooms that may have something
 	queue    []int64             // those of them that wait for their turn
 	refused  map[int64]time.Time // rooms that the follower refuses, until they are tried again
-	scan     bool                // ask the database for rooms
+	fresh    fresh
+	scan     bool // ask the database for rooms
 	active   int
 	failures int
 	failure  string
@@ -317,6 +325,7 @@ func (p *peer) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	l := &lease{d: p.d, name: "deliver/" + string(p.domain)}
 	defer l.release(ctx)
+	defer p.d.lastAcks(ctx)
 	defer wg.Wait() // what is under way is still ours
 	timer := time.NewTimer(leaseTime)
 	defer timer.Stop()
@@ -364,6 +373,7 @@ func (p *peer) passOn() {
 		delete(p.rooms, room)
 	}
 	p.queue, p.scan = nil, true
+	p.fresh.clear()
 }
 
 // A lease is the right to deliver to one follower, which one node has at a time.
@@ -482,6 +492,7 @@ func (p *peer) work(ctx context.Context, room int64) {
 	var no *refusedError
 	if errors.As(err, &no) {
 		// It answers: the trouble is with this room alone.
+		p.fresh.drop(room)
 		p.refused[room] = p.d.cfg.Now().Add(refusedEvery)
 		err, t.again = nil, false
 	}
@@ -506,6 +517,7 @@ func (p *peer) work(ctx context.Context, room int64) {
 // failed notes a failure and when to try again; p.mu is held.
 func (p *peer) failed(err error) {
 	p.failure = err.Error()
+	p.fresh.clear()
 	now := p.d.cfg.Now()
 	if now.Before(p.retryAt) {
 		return // another room has found out already
@@ -525,23 +537,41 @@ func (p *peer) failed(err error) {
 
 // send delivers one batch of a room. more says whether to go on.
 func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
-	var cursor store.Follower
-	var room store.Room
-	var events []store.Event
-	err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		list, err := tx.Behind(string(p.domain), roomID)
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		cursor = list[0]
-		if room, err = tx.RoomByID(roomID); err != nil {
-			return err
-		}
-		events, err = tx.Events(roomID, cursor.AckedSeq, batchEvents+1)
+	var list []store.Waiting
+	err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		list, err = tx.Behind(string(p.domain), roomID)
 		return err
 	})
-	if err != nil || cursor.RoomID == 0 {
+	if err != nil {
 		return false, err
+	}
+	for len(list) > 0 {
+		w := &list[0]
+		if p.d.acks.apply(&w.Follower); w.AckedSeq < w.LastSeq && (w.UntilSeq == 0 || w.AckedSeq < w.UntilSeq) {
+			break
+		}
+		list = list[1:]
+	}
+	if len(list) == 0 {
+		return false, nil
+	}
+	cursor, last := list[0].Follower, list[0].LastSeq
+	room := store.Room{ID: roomID, URI: list[0].RoomURI}
+	// Not past what the log had when the cursor was read: it may end since.
+	p.mu.Lock()
+	events := p.fresh.take(roomID, cursor.AckedSeq, last, batchEvents+1)
+	p.mu.Unlock()
+	if len(events) == 0 {
+		err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+			events, err = tx.Events(roomID, cursor.AckedSeq, batchEvents+1)
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+		if i := slices.IndexFunc(events, func(e store.Event) bool { return e.Seq > last }); i >= 0 {
+			events = events[:i]
+		}
 	}
 	req, n, upto, err := p.batch(cursor, events)
 	if err != nil {
@@ -568,7 +598,11 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		}
 	}
 	cursor.AckedSeq = upto
-	return true, p.d.cfg.Store.Update(ctx, func(tx *store.Tx) error { return tx.Ack(cursor) })
+	p.d.acks.put(cursor)
+	p.mu.Lock()
+	p.fresh.forget(roomID, upto)
+	p.mu.Unlock()
+	return upto < last || len(list) > 1, nil
 }
 
 // A refusedError is a follower's refusal of one room's events.

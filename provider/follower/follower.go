@@ -298,8 +298,25 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 		}
 		events = append(events, e)
 	}
-	var d *Delivery
-	err := f.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+	// Messages are new, but for the few that are repeated after a fault, of which
+	// the log then says so.
+	look := slices.ContainsFunc(events, func(e store.Event) bool { return mimi.FanoutKind(e.Kind) != mimi.FanoutApplication })
+	d, err := f.take(ctx, uri, events, look)
+	if !look && errors.Is(err, store.ErrConflict) {
+		d, err = f.take(ctx, uri, events, true)
+	}
+	if err != nil {
+		return err
+	}
+	f.Delivered(d)
+	return nil
+}
+
+// take appends events to the log of a room that is hosted elsewhere. look says to
+// look first for those that the log has already, instead of failing with
+// ErrConflict.
+func (f *Follower) take(ctx context.Context, uri mimi.RoomURI, events []store.Event, look bool) (d *Delivery, err error) {
+	err = f.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		d = nil
 		room, err := tx.Room(string(uri))
 		known := err == nil
@@ -315,7 +332,7 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 			}
 		}
 		for _, e := range events {
-			if known {
+			if known && look {
 				if _, err := tx.EventByDigest(room.ID, e.Digest); err == nil {
 					continue
 				} else if !errors.Is(err, store.ErrNotFound) {
@@ -370,11 +387,7 @@ func (f *Follower) Notify(ctx context.Context, from mimi.ProviderDomain, uri mim
 		d, err = f.Deliver(tx, &room, fresh)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	f.Delivered(d)
-	return nil
+	return d, err
 }
 
 // NewEvent returns the log entry of a fanned-out message.

@@ -46,8 +46,9 @@ type Config struct {
 	Keys        *Keys
 	Credentials Credentials
 	Follower    *follower.Follower
-	// Wake is called when a room's log has something new for a follower.
-	Wake func(follower mimi.ProviderDomain, room int64)
+	// Wake is called when a room's log has something new for a follower: events,
+	// which are not changed any more.
+	Wake func(follower mimi.ProviderDomain, room int64, events []store.Event)
 	// Accepted is told of events that a room took together. May be nil.
 	Accepted func(events []store.Event)
 	// Traced is told, before Wake, of the trace that an event belongs to. May be
@@ -284,7 +285,7 @@ func (r *hosted) append(st *state, events []store.Event, c *change, spans ...tra
 		}
 	}
 	for _, d := range st.followers {
-		r.h.cfg.Wake(d, row.ID)
+		r.h.cfg.Wake(d, row.ID, events)
 	}
 	return nil
 }

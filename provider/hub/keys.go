@@ -292,6 +292,14 @@ func (k *Keys) HubKey(room mimi.RoomURI, acceptedMillis uint64) ([]byte, error) 
 	return mimi.HubKey(m.Secret, room)
 }
 
+// Same says whether messages accepted at two times are stamped with the same
+// franking key.
+func (k *Keys) Same(a, b uint64) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.at(a) == k.at(b)
+}
+
 // at is the index of the secret for a time; k.mu is held.
 func (k *Keys) at(acceptedMillis uint64) (i int) {
 	for j, m := range k.masters {

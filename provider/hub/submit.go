@@ -243,16 +243,25 @@ func (r *hosted) frank(st *state, batch []*submission) error {
 		return nil
 	}
 	errs := make([]error, len(batch))
+	// All have one key but around the time that a new one begins.
+	first, last := uint64(batch[0].fanout.Timestamp), uint64(batch[len(batch)-1].fanout.Timestamp)
+	shared, err := r.h.cfg.Keys.HubKey(r.uri, first)
+	if err != nil {
+		return err
+	}
+	if !r.h.cfg.Keys.Same(first, last) {
+		shared = nil
+	}
 	one := func(i int) {
 		s := batch[i]
 		if s.tag == nil {
 			return
 		}
-		at := uint64(s.fanout.Timestamp)
-		key, err := r.h.cfg.Keys.HubKey(r.uri, at)
-		if err != nil {
-			errs[i] = err
-			return
+		key := shared
+		if key == nil {
+			if key, errs[i] = r.h.cfg.Keys.HubKey(r.uri, uint64(s.fanout.Timestamp)); errs[i] != nil {
+				return
+			}
 		}
 		x := &mimi.ServerFrankingContext{SenderURI: s.req.SendingURI, RoomURI: r.uri, AcceptedTimestamp: s.fanout.Timestamp}
 		s.fanout.Frank, errs[i] = mimi.NewFrank(rand.Reader, st.agent, key, mimi.FrankingTag(s.tag), x)

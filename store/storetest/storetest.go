@@ -362,7 +362,7 @@ func followers(t *testing.T, s *store.Store) {
 			return err
 		}
 		list[0].AckedSeq = 4
-		if err := tx.Ack(list[0]); err != nil {
+		if err := tx.Ack(list[0].Follower); err != nil {
 			return err
 		}
 		all, err := tx.Followers(id)
