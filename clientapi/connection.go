@@ -15,6 +15,7 @@ import (
 // A Connection is a client's events connection.
 type Connection struct {
 	conn *websocket.Conn
+	out  *outbox
 
 	mu      sync.Mutex
 	next    uint64
@@ -33,7 +34,9 @@ func (c *Client) Connect(ctx context.Context) (*Connection, error) {
 		return nil, unreachable(ctx, c.base, err)
 	}
 	conn.SetReadLimit(MaxUpdate * 2)
-	return &Connection{conn: conn, waiting: map[uint64]chan *Frame{}}, nil
+	v := &Connection{conn: conn, waiting: map[uint64]chan *Frame{}}
+	v.out = newOutbox(v.write)
+	return v, nil
 }
 
 // Next waits for events. It must be called in a loop: answers to Submit arrive
@@ -44,24 +47,34 @@ func (c *Connection) Next(ctx context.Context) ([]Event, error) {
 		if err != nil {
 			return nil, c.end(err)
 		}
-		f := new(Frame)
-		if err := tlspl.UnmarshalAlias(b, f); err != nil {
+		var events []Event
+		if err := frames(b, func(f *Frame) error {
+			switch f.Type {
+			case FrameEvents:
+				events = append(events, f.Events...)
+			case FrameAnswer, FrameRefuse:
+				c.answered(f)
+			default:
+				return errors.New("clientapi: a frame of this type comes from a client")
+			}
+			return nil
+		}); err != nil {
 			return nil, c.end(err)
 		}
-		switch f.Type {
-		case FrameEvents:
-			return f.Events, nil
-		case FrameAnswer, FrameRefuse:
-			c.mu.Lock()
-			ch := c.waiting[f.ID]
-			delete(c.waiting, f.ID)
-			c.mu.Unlock()
-			if ch != nil {
-				ch <- f
-			}
-		default:
-			return nil, c.end(errors.New("clientapi: a frame of this type comes from a client"))
+		if len(events) > 0 {
+			return events, nil
 		}
+	}
+}
+
+// answered hands an answer to who waits for it.
+func (c *Connection) answered(f *Frame) {
+	c.mu.Lock()
+	ch := c.waiting[f.ID]
+	delete(c.waiting, f.ID)
+	c.mu.Unlock()
+	if ch != nil {
+		ch <- f
 	}
 }
 
@@ -79,17 +92,17 @@ func (c *Connection) end(err error) error {
 	return err
 }
 
-func (c *Connection) write(ctx context.Context, f *Frame) error {
-	b, err := tlspl.Marshal(f)
+func (c *Connection) write(ctx context.Context, b []byte) error {
+	err := c.conn.Write(ctx, websocket.MessageBinary, b)
 	if err != nil {
-		return err
+		c.end(err)
 	}
-	return c.conn.Write(ctx, websocket.MessageBinary, b)
+	return err
 }
 
 // Ack tells the provider that everything in room up to seq is stored here.
 func (c *Connection) Ack(ctx context.Context, room mimi.RoomURI, seq int64) error {
-	return c.write(ctx, &Frame{Type: FrameAck, Room: room, Seq: uint64(seq)})
+	return c.out.put(&Frame{Type: FrameAck, Room: room, Seq: uint64(seq)})
 }
 
 // Submit submits an application message and waits for the hub's answer. If the
@@ -115,7 +128,7 @@ func (c *Connection) Submit(ctx context.Context, room mimi.RoomURI, r *mimi.Subm
 		delete(c.waiting, id)
 		c.mu.Unlock()
 	}
-	if err := c.write(ctx, &Frame{Type: FrameSubmit, ID: id, Room: room, Body: body}); err != nil {
+	if err := c.out.put(&Frame{Type: FrameSubmit, ID: id, Room: room, Body: body}); err != nil {
 		forget()
 		return nil, err
 	}
@@ -137,6 +150,7 @@ func (c *Connection) Submit(ctx context.Context, room mimi.RoomURI, r *mimi.Subm
 
 // Close ends the connection.
 func (c *Connection) Close() error {
+	c.out.drain()
 	err := c.conn.Close(websocket.StatusNormalClosure, "")
 	c.end(errors.New("clientapi: the connection was closed"))
 	return err

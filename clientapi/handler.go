@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -51,22 +52,34 @@ type HandlerConfig struct {
 // tracer is the name under which spans are made.
 const tracer = "github.com/comity-im/comity/clientapi"
 
-type handler struct {
+// A Handler serves a provider's client API. Close ends it.
+type Handler struct {
 	HandlerConfig
 	routes map[string]route
 	auth   chan struct{}
 	users  *users
+
+	streams context.Context // of the events connections
+	stop    context.CancelFunc
+	running sync.WaitGroup // of them
+}
+
+// Close ends the events connections, which outlive their requests, and waits
+// until they are over.
+func (h *Handler) Close() {
+	h.stop()
+	h.running.Wait()
 }
 
 // A route serves one operation. arg is the raw path below the operation's name.
 type route struct {
 	methods string // which methods it takes, separated by spaces
 	open    bool   // no session needed
-	serve   func(h *handler, w http.ResponseWriter, r *http.Request, d Device, arg string) error
+	serve   func(h *Handler, w http.ResponseWriter, r *http.Request, d Device, arg string) error
 }
 
 // NewHandler serves a provider's client API.
-func NewHandler(cfg HandlerConfig) http.Handler {
+func NewHandler(cfg HandlerConfig) *Handler {
 	if cfg.AuthLimit <= 0 {
 		cfg.AuthLimit = 4
 	}
@@ -76,37 +89,41 @@ func NewHandler(cfg HandlerConfig) http.Handler {
 	if cfg.Refused == nil {
 		cfg.Refused = func(string, Code) {}
 	}
-	return &handler{HandlerConfig: cfg, auth: make(chan struct{}, cfg.AuthLimit), users: newUsers(cfg.Limits), routes: routes}
+	h := &Handler{HandlerConfig: cfg, auth: make(chan struct{}, cfg.AuthLimit), users: newUsers(cfg.Limits), routes: routes}
+	h.streams, h.stop = context.WithCancel(context.Background())
+	return h
 }
+
+const eventsRoute = "events"
 
 var routes = map[string]route{
-	"info":     {"GET", true, (*handler).info},
-	"register": {"POST", true, (*handler).register},
-	"login":    {"POST", true, (*handler).login},
-	"events":   {"GET", false, (*handler).events},
+	"info":      {"GET", true, (*Handler).info},
+	"register":  {"POST", true, (*Handler).register},
+	"login":     {"POST", true, (*Handler).login},
+	eventsRoute: {"GET", false, nil}, // goes on after the request
 
-	"devices":     {"GET DELETE", false, (*handler).devices},
-	"account":     {"POST DELETE", false, (*handler).account},
-	"certificate": {"POST", false, (*handler).certificate},
-	"issuers":     {"GET", false, (*handler).issuers},
-	"keyPackages": {"GET POST", false, (*handler).keyPackages},
+	"devices":     {"GET DELETE", false, (*Handler).devices},
+	"account":     {"POST DELETE", false, (*Handler).account},
+	"certificate": {"POST", false, (*Handler).certificate},
+	"issuers":     {"GET", false, (*Handler).issuers},
+	"keyPackages": {"GET POST", false, (*Handler).keyPackages},
 
-	"rooms":         {"GET POST DELETE", false, (*handler).rooms},
-	"keyMaterial":   {"POST", false, (*handler).keyMaterial},
-	"update":        {"POST", false, (*handler).update},
-	"submitMessage": {"POST", false, (*handler).submitMessage},
-	"groupInfo":     {"POST", false, (*handler).groupInfo},
-	"reportAbuse":   {"POST", false, (*handler).reportAbuse},
+	"rooms":         {"GET POST DELETE", false, (*Handler).rooms},
+	"keyMaterial":   {"POST", false, (*Handler).keyMaterial},
+	"update":        {"POST", false, (*Handler).update},
+	"submitMessage": {"POST", false, (*Handler).submitMessage},
+	"groupInfo":     {"POST", false, (*Handler).groupInfo},
+	"reportAbuse":   {"POST", false, (*Handler).reportAbuse},
 
-	"identifierQuery": {"POST", false, (*handler).identifierQuery},
-	"consents":        {"GET POST", false, (*handler).consents},
-	"profile":         {"GET POST DELETE", false, (*handler).profile},
-	"joinCodes":       {"GET POST DELETE", false, (*handler).joinCodes},
-	"assets":          {"GET POST", false, (*handler).assets},
-	"relay":           {"GET POST", false, (*handler).relay},
+	"identifierQuery": {"POST", false, (*Handler).identifierQuery},
+	"consents":        {"GET POST", false, (*Handler).consents},
+	"profile":         {"GET POST DELETE", false, (*Handler).profile},
+	"joinCodes":       {"GET POST DELETE", false, (*Handler).joinCodes},
+	"assets":          {"GET POST", false, (*Handler).assets},
+	"relay":           {"GET POST", false, (*Handler).relay},
 }
 
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), Prefix)
 	name, arg, _ := strings.Cut(rest, "/")
@@ -123,7 +140,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(sw, fmt.Sprintf("%s takes %s, not %s", name, rt.methods, r.Method), http.StatusMethodNotAllowed)
 	default:
 		ctx := otel.GetTextMapPropagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		if name != "events" {
+		if name != eventsRoute {
 			var span trace.Span
 			ctx, span = otel.Tracer(tracer).Start(ctx, "client: "+name, trace.WithSpanKind(trace.SpanKindServer))
 			defer span.End()
@@ -139,14 +156,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Observe(name, sw.status, time.Since(start))
 }
 
-func (h *handler) serve(w http.ResponseWriter, r *http.Request, name string, rt route, arg string) (Device, error) {
-	if name != "events" {
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, name string, rt route, arg string) (Device, error) {
+	if name != eventsRoute {
 		limitTime(w, name)
 	}
 	if rt.open {
 		return Device{}, rt.serve(h, w, r, Device{}, arg)
 	}
-	d, err := h.authenticate(r)
+	token, ok := tokenOf(r)
+	if !ok {
+		return Device{}, Errorf(CodeUnauthorized, "no session: log in first")
+	}
+	d, err := h.Service.Authenticate(r.Context(), token)
 	if err != nil {
 		return d, err
 	}
@@ -154,20 +175,19 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, name string, rt 
 	if err != nil {
 		return d, err
 	}
+	if name == eventsRoute {
+		return d, h.events(w, r, d, strings.Clone(token), end)
+	}
 	defer end()
 	return d, rt.serve(h, w, r, d, arg)
 }
 
-// authenticate returns the device whose session a request has.
-func (h *handler) authenticate(r *http.Request) (Device, error) {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		token, ok = offered(r)
+// tokenOf returns the token of a request's session.
+func tokenOf(r *http.Request) (string, bool) {
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return token, true
 	}
-	if !ok {
-		return Device{}, Errorf(CodeUnauthorized, "no session: log in first")
-	}
-	return h.Service.Authenticate(r.Context(), token)
+	return offered(r)
 }
 
 // offered returns the token that a client offers among its WebSocket's subprotocols.
@@ -184,7 +204,7 @@ func offered(r *http.Request) (string, bool) {
 
 // fail answers with an error. What a client can't act on is logged and not
 // told.
-func (h *handler) fail(w *statusWriter, name string, d Device, err error) {
+func (h *Handler) fail(w *statusWriter, name string, d Device, err error) {
 	if w.status != 0 {
 		h.Logger.Warn("client request broke off", "operation", name, "error", err)
 		return
@@ -200,7 +220,7 @@ func (h *handler) fail(w *statusWriter, name string, d Device, err error) {
 
 // refused logs and counts a request that was not granted, and returns what its
 // client may know of it.
-func (h *handler) refused(name string, client mimi.ClientURI, err error) *Error {
+func (h *Handler) refused(name string, client mimi.ClientURI, err error) *Error {
 	e := asError(err)
 	h.Refused(name, e.Code)
 	if e.Code == CodeFailed {

@@ -12,16 +12,16 @@ import (
 	"github.com/comity-im/comity/mimi"
 )
 
-func (h *handler) info(w http.ResponseWriter, r *http.Request, _ Device, _ string) error {
+func (h *Handler) info(w http.ResponseWriter, r *http.Request, _ Device, _ string) error {
 	v, err := h.Service.Info(r.Context())
 	return writeJSON(w, v, err)
 }
 
-func (h *handler) register(w http.ResponseWriter, r *http.Request, _ Device, _ string) error {
+func (h *Handler) register(w http.ResponseWriter, r *http.Request, _ Device, _ string) error {
 	return h.session(w, r, h.Service.Register)
 }
 
-func (h *handler) login(w http.ResponseWriter, r *http.Request, _ Device, _ string) error {
+func (h *Handler) login(w http.ResponseWriter, r *http.Request, _ Device, _ string) error {
 	return h.session(w, r, func(ctx context.Context, l Login) (Session, error) {
 		if err := h.users.login(l.User); err != nil {
 			return Session{}, err
@@ -30,7 +30,7 @@ func (h *handler) login(w http.ResponseWriter, r *http.Request, _ Device, _ stri
 	})
 }
 
-func (h *handler) session(w http.ResponseWriter, r *http.Request, open func(context.Context, Login) (Session, error)) error {
+func (h *Handler) session(w http.ResponseWriter, r *http.Request, open func(context.Context, Login) (Session, error)) error {
 	var l Login
 	if err := readJSON(w, r, &l); err != nil {
 		return err
@@ -45,7 +45,7 @@ func (h *handler) session(w http.ResponseWriter, r *http.Request, open func(cont
 	return writeJSON(w, v, err)
 }
 
-func (h *handler) devices(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) devices(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	if r.Method == http.MethodGet {
 		v, err := h.Service.Devices(r.Context(), d)
 		return writeJSON(w, v, err)
@@ -57,7 +57,7 @@ func (h *handler) devices(w http.ResponseWriter, r *http.Request, d Device, arg 
 	return done(w, h.Service.RemoveDevice(r.Context(), d, client))
 }
 
-func (h *handler) account(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
+func (h *Handler) account(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
 	var l Login
 	if err := readJSON(w, r, &l); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (h *handler) account(w http.ResponseWriter, r *http.Request, d Device, _ st
 	return done(w, h.Service.DeleteAccount(r.Context(), d, l.Password))
 }
 
-func (h *handler) certificate(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
+func (h *Handler) certificate(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
 	var q identity.CertificateRequest
 	if err := readBody(w, r, MaxMessage, &q); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (h *handler) certificate(w http.ResponseWriter, r *http.Request, d Device, 
 	return writeBody(w, v, err)
 }
 
-func (h *handler) issuers(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) issuers(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	domain, err := mimi.ParseProviderDomain(arg)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (h *handler) issuers(w http.ResponseWriter, r *http.Request, d Device, arg 
 	return writeJSON(w, v, err)
 }
 
-func (h *handler) keyPackages(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
+func (h *Handler) keyPackages(w http.ResponseWriter, r *http.Request, d Device, _ string) error {
 	if r.Method == http.MethodGet {
 		v, err := h.Service.Stock(r.Context(), d)
 		return writeJSON(w, v, err)
@@ -99,7 +99,7 @@ func (h *handler) keyPackages(w http.ResponseWriter, r *http.Request, d Device, 
 	return writeJSON(w, v, err)
 }
 
-func (h *handler) rooms(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) rooms(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	if r.Method == http.MethodGet {
 		v, err := h.Service.Rooms(r.Context(), d)
 		return writeJSON(w, v, err)
@@ -125,7 +125,7 @@ func (h *handler) rooms(w http.ResponseWriter, r *http.Request, d Device, arg st
 	return writeBody(w, v, err)
 }
 
-func (h *handler) keyMaterial(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) keyMaterial(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	target, err := parseArg(arg, mimi.ParseUserURI)
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (h *handler) keyMaterial(w http.ResponseWriter, r *http.Request, d Device, 
 	return writeBody(w, v, err)
 }
 
-func (h *handler) update(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) update(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	room, err := parseArg(arg, mimi.ParseRoomURI)
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (h *handler) update(w http.ResponseWriter, r *http.Request, d Device, arg s
 	return writeBody(w, v, err)
 }
 
-func (h *handler) submitMessage(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) submitMessage(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	room, err := parseArg(arg, mimi.ParseRoomURI)
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (h *handler) submitMessage(w http.ResponseWriter, r *http.Request, d Device
 	return writeBody(w, v, err)
 }
 
-func (h *handler) groupInfo(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) groupInfo(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	room, err := parseArg(arg, mimi.ParseRoomURI)
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func (h *handler) groupInfo(w http.ResponseWriter, r *http.Request, d Device, ar
 	return writeBody(w, v, err)
 }
 
-func (h *handler) reportAbuse(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) reportAbuse(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	room, err := parseArg(arg, mimi.ParseRoomURI)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (h *handler) reportAbuse(w http.ResponseWriter, r *http.Request, d Device, 
 	return done(w, h.Service.ReportAbuse(r.Context(), d, room, &q))
 }
 
-func (h *handler) identifierQuery(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) identifierQuery(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	domain, err := mimi.ParseProviderDomain(arg)
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (h *handler) identifierQuery(w http.ResponseWriter, r *http.Request, d Devi
 	return writeBody(w, v, err)
 }
 
-func (h *handler) consents(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) consents(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	if r.Method == http.MethodGet {
 		v, err := h.Service.Consents(r.Context(), d)
 		return writeJSON(w, v, err)
@@ -221,7 +221,7 @@ func (h *handler) consents(w http.ResponseWriter, r *http.Request, d Device, arg
 	return done(w, h.Service.ChangeConsent(r.Context(), d, c))
 }
 
-func (h *handler) profile(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) profile(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	switch r.Method {
 	case http.MethodGet:
 		v, err := h.Service.Profile(r.Context(), d)
@@ -244,7 +244,7 @@ func (h *handler) profile(w http.ResponseWriter, r *http.Request, d Device, arg 
 	return done(w, h.Service.DropProfileField(r.Context(), d, uint8(source), name))
 }
 
-func (h *handler) joinCodes(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) joinCodes(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	roomArg, codeArg, _ := strings.Cut(arg, "/")
 	room, err := parseArg(roomArg, mimi.ParseRoomURI)
 	if err != nil {
@@ -269,7 +269,7 @@ func (h *handler) joinCodes(w http.ResponseWriter, r *http.Request, d Device, ar
 	return done(w, h.Service.RevokeJoinCode(r.Context(), d, room, code))
 }
 
-func (h *handler) assets(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) assets(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	if r.Method == http.MethodPost {
 		if r.ContentLength < 0 {
 			return Errorf(CodeBadRequest, "an upload needs a Content-Length")
@@ -303,7 +303,7 @@ func (h *handler) assets(w http.ResponseWriter, r *http.Request, d Device, arg s
 	return err
 }
 
-func (h *handler) relay(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
+func (h *Handler) relay(w http.ResponseWriter, r *http.Request, d Device, arg string) error {
 	hub, err := mimi.ParseProviderDomain(arg)
 	if err != nil {
 		return err

@@ -98,6 +98,11 @@ type Event struct {
 type Subscription interface {
 	// Next waits for events, at least one, in the order of each room.
 	Next(ctx context.Context) ([]Event, error)
+	// Take is Next for who doesn't wait: it returns none if there are none.
+	Take(ctx context.Context) ([]Event, error)
+	// Watch makes f be called at once and whenever Take may have something. It
+	// must not block nor call the Subscription.
+	Watch(f func())
 	// Ack records that everything in room up to seq is in the device's store.
 	Ack(ctx context.Context, room mimi.RoomURI, seq int64) error
 	Close()

@@ -341,7 +341,10 @@ func serveHTTP(ctx context.Context, server *http.Server, serve func() error) err
 
 func (s *Server) serveClients(ctx context.Context) error {
 	mux := http.NewServeMux()
-	mux.Handle(clientapi.Prefix, clientapi.NewHandler(clientapi.HandlerConfig{Service: s.provider.Clients(), Logger: s.logger, Observe: s.metrics.ClientRequest, Refused: s.metrics.ClientRefused, Limits: s.cfg.Limits.clients()}))
+	api := clientapi.NewHandler(clientapi.HandlerConfig{Service: s.provider.Clients(), Logger: s.logger, Observe: s.metrics.ClientRequest, Refused: s.metrics.ClientRefused, Limits: s.cfg.Limits.clients()})
+	defer api.Close()
+	defer context.AfterFunc(ctx, api.Close)()
+	mux.Handle(clientapi.Prefix, api)
 	if s.assets != nil {
 		mux.Handle("/assets/", s.assets)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/mimi"
@@ -22,8 +23,9 @@ const (
 type Subscription struct {
 	f      *Follower
 	device clientapi.Device
-	wake   chan struct{} // holds one token when there may be something
-	token  *[32]byte     // hash of the session's token; only Next uses it
+	wake   chan struct{}          // holds one token when there may be something
+	watch  atomic.Pointer[func()] // if set, called instead
+	token  *[32]byte              // hash of the session's token; only Take uses it
 
 	mu      sync.Mutex
 	ended   bool // the session is over
@@ -68,7 +70,17 @@ func (s *Subscription) Close() {
 	}
 }
 
+// Watch makes f be called at once and whenever Take may have something.
+func (s *Subscription) Watch(f func()) {
+	s.watch.Store(&f)
+	f()
+}
+
 func (s *Subscription) signal() {
+	if f := s.watch.Load(); f != nil {
+		(*f)()
+		return
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -145,10 +157,7 @@ func (s *Subscription) queue(id int64, p *position) {
 // Next waits for events, at least one.
 func (s *Subscription) Next(ctx context.Context) ([]clientapi.Event, error) {
 	for {
-		if err := s.refresh(ctx); err != nil {
-			return nil, err
-		}
-		list, err := s.take(ctx)
+		list, err := s.Take(ctx)
 		if err != nil || len(list) > 0 {
 			return list, err
 		}
@@ -158,6 +167,14 @@ func (s *Subscription) Next(ctx context.Context) ([]clientapi.Event, error) {
 		case <-s.wake:
 		}
 	}
+}
+
+// Take returns the events that wait, if any.
+func (s *Subscription) Take(ctx context.Context) ([]clientapi.Event, error) {
+	if err := s.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return s.take(ctx)
 }
 
 // errEnded is what a connection ends with when its session has.
