@@ -297,8 +297,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			s.refuse(x, &refusal{status: 500, reason: ReasonFailed, text: "internal error"})
 		}
 	}()
-	// A connection keeps the deadline of its last answer, which may be over.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // not supported: a test's recorder
+	if r.ProtoMajor < 2 {
+		// A connection keeps the deadline of its last answer, which may be over.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // not supported: a test's recorder
+	}
 	// Routed by the path as it came: %2F is part of a URI, "/" is not (Decision 3).
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	if !strings.HasPrefix(path, "/") { // the absolute form of HTTP/1.1
@@ -458,18 +460,16 @@ func (s *Server) readBody(x *exchange, n *peer, e *endpoint) (body []byte, relea
 	if x.r.ContentLength > e.limit.Body {
 		return nil, release, tooLarge
 	}
-	control := http.NewResponseController(x.w)
-	// A writer without deadlines is a test's recorder; the real ones have them.
-	if err := control.SetReadDeadline(time.Now().Add(e.limit.BodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	late, err := readUntil(x, e.limit.BodyTime)
+	if err != nil {
 		return nil, release, refusalOf(err)
 	}
-	body, release, err := s.memory.readBody(n, x.r.Body, e.limit.Body)
+	body, release, err = s.memory.readBody(n, x.r.Body, e.limit.Body)
+	if failed := late(); err == nil {
+		err = failed
+	}
 	switch {
 	case err == nil:
-		// Off again: the connection is watched for its end while the hub works.
-		if err := control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return nil, release, refusalOf(err)
-		}
 		return body, release, nil
 	case errors.Is(err, errBodyTooLarge):
 		return nil, release, tooLarge
@@ -484,6 +484,34 @@ func (s *Server) readBody(x *exchange, n *peer, e *endpoint) (body []byte, relea
 		err = fmt.Errorf("%w after %d octets", err, len(body))
 	}
 	return nil, release, &refusal{status: 400, reason: ReasonBrokenBody, err: err, text: "the body could not be read"}
+}
+
+// readUntil bounds how long a request's body may take, until done is called. In
+// HTTP/2 a deadline costs the connection a turn, twice: there it is set only when
+// time is up.
+func readUntil(x *exchange, limit time.Duration) (done func() error, err error) {
+	control := http.NewResponseController(x.w)
+	if x.r.ProtoMajor >= 2 {
+		timer := time.AfterFunc(limit, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+		return func() error {
+			if !timer.Stop() {
+				return os.ErrDeadlineExceeded
+			}
+			return nil
+		}, nil
+	}
+	// A writer without deadlines is a test's recorder; the real ones have them.
+	supported := func(err error) error {
+		if errors.Is(err, http.ErrNotSupported) {
+			return nil
+		}
+		return err
+	}
+	if err := supported(control.SetReadDeadline(time.Now().Add(limit))); err != nil {
+		return nil, err
+	}
+	// Off again: the connection is watched for its end while the hub works.
+	return func() error { return supported(control.SetReadDeadline(time.Time{})) }, nil
 }
 
 // answerTime is how long a peer may take to read an answer.

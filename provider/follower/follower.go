@@ -396,6 +396,11 @@ func NewEvent(m *mimi.FanoutMessage, source mimi.ProviderDomain) (store.Event, e
 	if err != nil {
 		return store.Event{}, err
 	}
+	return DigestedEvent(m, source, digest)
+}
+
+// DigestedEvent is NewEvent for who has the digest of m's MLSMessage already.
+func DigestedEvent(m *mimi.FanoutMessage, source mimi.ProviderDomain, digest [32]byte) (store.Event, error) {
 	body, err := tlspl.Marshal(m)
 	if err != nil {
 		return store.Event{}, err

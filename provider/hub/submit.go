@@ -222,7 +222,7 @@ func (r *hosted) accept(st *state, batch []*submission) error {
 	events := make([]store.Event, len(batch))
 	for i, s := range batch {
 		var err error
-		if events[i], err = follower.NewEvent(&s.fanout, s.from); err != nil {
+		if events[i], err = follower.DigestedEvent(&s.fanout, s.from, s.digest); err != nil {
 			return err
 		}
 		events[i].Audience = s.audience
