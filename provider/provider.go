@@ -319,6 +319,7 @@ func (p *Provider) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.follower.Run(ctx) })
 	wg.Go(func() { p.delivery.Run(ctx) })
+	wg.Go(func() { p.hub.Run(ctx) })
 	wg.Go(func() { p.trimLoop(ctx) })
 	wg.Go(func() { p.removalLoop(ctx) })
 	wg.Go(func() { p.nodesLoop(ctx) })

@@ -27,8 +27,12 @@ import (
 	"github.com/comity-im/comity/store"
 )
 
-// keepLoaded is how many rooms that nothing happens in stay in memory.
-const keepLoaded = 2000
+// keepLoaded is how many rooms that nothing happens in stay in memory at most,
+// and keepIdle for how long. A room is read again when something happens.
+const (
+	keepLoaded = 2000
+	keepIdle   = 15 * time.Second
+)
 
 // Credentials say whose a credential is, for package room and for requests. Need
 // makes sure that the issuers of a credential's provider are known here, and may
@@ -101,7 +105,7 @@ func (h *Hub) room(uri mimi.RoomURI) (*hosted, error) {
 		if len(h.rooms) >= keepLoaded {
 			h.evict()
 		}
-		r = &hosted{h: h, uri: uri}
+		r = &hosted{h: h, uri: uri, used: h.cfg.Now()}
 		h.rooms[uri] = r
 	}
 	return r, nil
@@ -121,6 +125,36 @@ func (h *Hub) evict() {
 	slices.SortFunc(idle, func(a, b *hosted) int { return a.used.Compare(b.used) })
 	for _, r := range idle[:len(idle)/2] {
 		delete(h.rooms, r.uri)
+	}
+}
+
+// Run drops rooms in which nothing happens from memory until ctx ends.
+func (h *Hub) Run(ctx context.Context) {
+	t := time.NewTicker(keepIdle / 3)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			h.dropIdle(h.cfg.Now().Add(-keepIdle))
+		}
+	}
+}
+
+// dropIdle drops the rooms in which nothing happened since a time.
+func (h *Hub) dropIdle(since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for uri, r := range h.rooms {
+		r.mu.Lock()
+		if !r.busy && r.used.Before(since) {
+			delete(h.rooms, uri)
+		}
+		r.mu.Unlock()
+	}
+	if len(h.rooms) == 0 {
+		h.rooms = map[mimi.RoomURI]*hosted{} // maps don't shrink
 	}
 }
 
