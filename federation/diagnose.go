@@ -238,7 +238,7 @@ func endpointHosts(dir *cachedDirectory) (hosts []string, missing string) {
 	var lacks []string
 	for _, e := range dir.Endpoints() {
 		if e.Template == "" {
-			if e.Key != issuersKey {
+			if e.Key != issuersKey && e.Key != mimi.GoneKey { // which are ours
 				lacks = append(lacks, e.Key)
 			}
 			continue

@@ -155,6 +155,16 @@ func TestPeersAtRunTime(t *testing.T) {
 	check("new.example", true)
 	p.Remove("new.example")
 	check("new.example", false)
+	must(p.Allow("new.example"))
+	check("new.example", true)
+	must(p.Disallow("new.example"))
+	check("new.example", false)
+	// A quota that is taken back is as the config says.
+	must(p.SetQuota("b.example", Quota{Burst: 3, PerSecond: 1}))
+	must(p.SetQuota("b.example", Quota{}))
+	if s, ok := p.Status("b.example"); !ok || s.Quota.Burst != 7 {
+		t.Errorf("got %+v", s)
+	}
 	if p.SetPolicy("closed") == nil || p.Block("No Domain", "") == nil || p.Set("127.0.0.1", PeerConfig{}) == nil {
 		t.Error("nonsense accepted")
 	}

@@ -127,6 +127,7 @@ type peer struct {
 	mu       sync.Mutex
 	blocked  bool
 	why      string
+	allowed  bool // on the allow list, at run time
 	quota    Quota
 	rate     *rate.Limiter
 	inFlight int
@@ -218,6 +219,7 @@ func (p *Peers) Set(domain mimi.ProviderDomain, cfg PeerConfig) error {
 		if old.blocked && !old.cfg.Blocked { // at run time: outlives a reload of the config
 			next.blocked, next.why = true, old.why
 		}
+		next.allowed = old.allowed
 		old.mu.Unlock()
 		if old.guest() {
 			p.guests--
@@ -290,10 +292,27 @@ func (p *Peers) Unblock(domain mimi.ProviderDomain) error {
 	return p.update(domain, func(n *peer) { n.blocked, n.why = false, "" })
 }
 
-// SetQuota changes what one peer may ask; zero fields take the default.
+// Allow puts a peer without settings on the allow list.
+func (p *Peers) Allow(domain mimi.ProviderDomain) error {
+	return p.update(domain, func(n *peer) { n.allowed = true })
+}
+
+// Disallow undoes Allow.
+func (p *Peers) Disallow(domain mimi.ProviderDomain) error {
+	return p.update(domain, func(n *peer) { n.allowed = false })
+}
+
+// Policy says what becomes of peers without settings.
+func (p *Peers) Policy() Policy {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.policy
+}
+
+// SetQuota changes what one peer may ask; zero fields are as the config says.
 func (p *Peers) SetQuota(domain mimi.ProviderDomain, q Quota) error {
 	return p.update(domain, func(n *peer) {
-		n.quota = q.withDefaults(p.quota)
+		n.quota = q.withDefaults(n.cfg.Quota.withDefaults(p.quota))
 		n.rate = rate.NewLimiter(rate.Limit(n.quota.PerSecond), n.quota.Burst)
 	})
 }
@@ -423,7 +442,7 @@ func (p *Peers) admits(n *peer) error {
 	if n.blocked {
 		return &BlockedError{n.domain, n.why}
 	}
-	if policy == PolicyAllowlist && !n.configured {
+	if policy == PolicyAllowlist && !n.configured && !n.allowed {
 		return &BlockedError{n.domain, "it is not on the allow list"}
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 type PeerSettings struct {
 	Blocked *bool  `json:"blocked,omitempty"` // nil: as the config says
 	Why     string `json:"why,omitempty"`     // of Blocked
+	Allowed bool   `json:"allowed,omitempty"` // on the allow list, though the config says nothing of it
 	Paused  bool   `json:"paused,omitempty"`  // delivery to it
 	// The quota of its requests; 0: as the config says.
 	PerSecond  float64 `json:"per_second,omitempty"`
@@ -103,6 +104,29 @@ func (p *Provider) NotePeer(ctx context.Context, d mimi.ProviderDomain, contact,
 		return nil
 	})
 }
+
+// PeerPolicy is what the operator said at run time of peers that the config says
+// nothing of: "open", "allowlist", or empty for what the config says.
+func (p *Provider) PeerPolicy(ctx context.Context) (policy string, err error) {
+	err = p.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		b, err := tx.Meta("peers/policy")
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		policy = string(b)
+		return err
+	})
+	return policy, err
+}
+
+// SetPeerPolicy changes PeerPolicy.
+func (p *Provider) SetPeerPolicy(ctx context.Context, policy string) error {
+	return p.cfg.Store.Update(ctx, func(tx *store.Tx) error { return tx.SetMeta("peers/policy", []byte(policy)) })
+}
+
+// PausePeer makes what the database says of the delivery to a peer hold at this
+// node.
+func (p *Provider) PausePeer(d mimi.ProviderDomain, paused bool) { p.delivery.Pause(d, paused) }
 
 // restorePeers does again what the operator said before the last stop.
 func (p *Provider) restorePeers(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/comity-im/comity/federation"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/provider"
 	"github.com/comity-im/comity/store"
@@ -54,6 +55,10 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 		reply(w, map[string]any{"report": s.out.Diagnose(ctx, d), "status": status, "queue": queue}, err)
 	})
 	mux.HandleFunc("POST /admin/v1/peers/{domain}/{action}", s.peerAction)
+	mux.HandleFunc("GET /admin/v1/policy", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, PeerPolicy{string(s.peers.Policy())}, nil)
+	})
+	mux.HandleFunc("PUT /admin/v1/policy", s.setPolicy)
 	mux.HandleFunc("POST /admin/v1/backup", func(w http.ResponseWriter, r *http.Request) {
 		var b Backup
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&b); err != nil || !filepath.IsAbs(b.File) {
@@ -92,6 +97,30 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 	return serveHTTP(ctx, server, func() error { return server.Serve(s.adminListener) })
 }
 
+// PeerPolicy says what becomes of peers that the config says nothing of: "open",
+// "allowlist", or "config" for what the config says.
+type PeerPolicy struct {
+	Policy string `json:"policy"`
+}
+
+// setPolicy changes what becomes of peers without settings, now and for later
+// starts.
+func (s *Server) setPolicy(w http.ResponseWriter, r *http.Request) {
+	var v PeerPolicy
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&v)
+	if err != nil || v.Policy != "config" && v.Policy != string(federation.PolicyOpen) && v.Policy != string(federation.PolicyAllowlist) {
+		http.Error(w, "the policy is open, allowlist or config", http.StatusBadRequest)
+		return
+	}
+	if v.Policy == "config" {
+		v.Policy = ""
+	}
+	if err = s.provider.SetPeerPolicy(r.Context(), v.Policy); err == nil {
+		err = s.applyPeers(r.Context())
+	}
+	reply(w, PeerPolicy{string(s.peers.Policy())}, err)
+}
+
 // peerAction changes how we deal with a peer while the provider runs.
 func (s *Server) peerAction(w http.ResponseWriter, r *http.Request) {
 	d, err := mimi.ParseProviderDomain(r.PathValue("domain"))
@@ -106,6 +135,8 @@ func (s *Server) peerAction(w http.ResponseWriter, r *http.Request) {
 	case "unblock":
 		blocked := false
 		err = s.changePeer(r.Context(), d, func(p *provider.PeerSettings) { p.Blocked, p.Why = &blocked, "" })
+	case "allow", "disallow":
+		err = s.changePeer(r.Context(), d, func(p *provider.PeerSettings) { p.Allowed = action == "allow" })
 	case "quota":
 		var q provider.PeerSettings
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&q); err != nil {
@@ -118,7 +149,7 @@ func (s *Server) peerAction(w http.ResponseWriter, r *http.Request) {
 	case "pause", "resume", "retry", "drop":
 		err = s.provider.PeerQueue(r.Context(), d, action)
 	default:
-		http.Error(w, action+" is not block, unblock, quota, pause, resume, retry or drop", http.StatusBadRequest)
+		http.Error(w, action+" is not block, unblock, allow, disallow, quota, pause, resume, retry or drop", http.StatusBadRequest)
 		return
 	}
 	reply(w, map[string]string{"peer": string(d), "done": r.PathValue("action")}, err)

@@ -44,6 +44,10 @@ type Server struct {
 	metrics  *provider.Metrics
 	assets   *assets.Assets // nil: none are kept
 
+	applying sync.Mutex // covers what of the operator's words holds here:
+	applied  map[mimi.ProviderDomain]provider.PeerSettings
+	policy   string
+
 	federationListener, clientListener, adminListener net.Listener
 }
 
@@ -87,6 +91,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	peers.Logger = logger
+	s.applied = map[mimi.ProviderDomain]provider.PeerSettings{}
 	if s.peers, err = federation.NewPeers(peers); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type Admin struct {
 	Status   AdminStatus         `cmd:"" help:"Sizes, rooms, connections, queues."`
 	Peers    AdminPeers          `cmd:"" help:"All peers: how they are, when they were last well."`
 	Peer     AdminPeer           `cmd:"" help:"One peer: which side is failing and how, and what waits for it; or change how we deal with it."`
+	Policy   AdminPolicy         `cmd:"" help:"Whom we talk to: everybody who is not blocked (open), or those on the allow list."`
 	Reports  AdminReports        `cmd:"" help:"Abuse reports, the newest first."`
 	Rotate   AdminRotateFranking `cmd:"" name:"rotate-franking" help:"Replace the secret that messages are franked with; it also happens by itself (limits.franking_age)."`
 	Backup   AdminBackup         `cmd:"" help:"Copy the SQLite database to a file while the provider runs."`
@@ -128,13 +129,35 @@ func (AdminPeers) Run(ctx context.Context, a *Admin, out io.Writer) error {
 	})
 }
 
+// AdminPolicy is comity admin policy.
+type AdminPolicy struct {
+	Policy string `arg:"" optional:"" enum:"show,open,allowlist,config" default:"show" help:"open, allowlist, or config: as the config says."`
+}
+
+// Run shows or changes the policy.
+func (p *AdminPolicy) Run(ctx context.Context, a *Admin, out io.Writer) error {
+	v := serve.PeerPolicy{Policy: p.Policy}
+	method, body := http.MethodGet, io.Reader(nil)
+	if p.Policy != "show" {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		method, body = http.MethodPut, bytes.NewReader(b)
+	}
+	if err := a.call(ctx, method, "policy", body, &v); err != nil {
+		return err
+	}
+	return a.show(out, v, func(w io.Writer) { fmt.Fprintln(w, v.Policy) })
+}
+
 // AdminPeer is comity admin peer.
 type AdminPeer struct {
 	Domain     string  `arg:"" help:"The peer's domain."`
 	PerSecond  float64 `help:"For quota: requests a second; 0: as the config says."`
 	Burst      int     `help:"For quota: requests at once."`
 	Concurrent int     `help:"For quota: requests under way."`
-	Action     string  `arg:"" optional:"" enum:"show,block,unblock,quota,pause,resume,retry,drop" default:"show" help:"block: the kill switch; quota: what it may ask; pause, resume: delivery; retry: deliver now; drop: give up what waits."`
+	Action     string  `arg:"" optional:"" enum:"show,block,unblock,allow,disallow,quota,pause,resume,retry,drop" default:"show" help:"block: the kill switch; allow: put it on the allow list; quota: what it may ask; pause, resume: delivery; retry: deliver now; drop: give up what waits."`
 }
 
 // Run shows or changes one peer.
