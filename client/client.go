@@ -84,6 +84,7 @@ type roomState struct {
 	op       chan struct{} // holds a token while a handshake or a sending of this device is under way
 	busy     bool          // a worker is at it
 	commitAt time.Time     // when to commit what is pending; zero: nothing is to be
+	leaveAt  time.Time     // when to propose once more to leave; zero: not
 	retryAt  time.Time
 	failures int
 	began    mimi.Millis // when the hub accepted the Commit that made the present epoch; 0: not known
@@ -190,6 +191,9 @@ func (c *Client) reload(tx Tx, r *roomState) error {
 	if found {
 		r.pending = p
 	}
+	if r.leaveAt = (time.Time{}); r.rec.standing == Leaving {
+		r.leaveAt = c.cfg.Now() // to look whether it must
+	}
 	r.outbox = 0
 	return tx.Scan(key(keyOutbox, r.rec.number), nil, func(k, v []byte) (bool, error) {
 		var o outboxRecord
@@ -258,17 +262,35 @@ func (c *Client) roomConfig() room.Config {
 
 // load returns a room's group from its stored records; nil if there is none.
 func (c *Client) load(tx Tx, r *roomState) (*room.Room, error) {
+	return c.loadWith(tx, r, nil)
+}
+
+// loadWith returns a room's group as it is once these records have changed.
+func (c *Client) loadWith(tx Tx, r *roomState, changed []mls.Record) (*room.Room, error) {
 	if !r.saved {
 		return nil, nil
 	}
 	var scan error
 	none := true
 	prefix := key(keyGroup, r.rec.number)
+	latest := make(map[string][]byte, len(changed))
+	for _, record := range changed {
+		latest[string(record.Key)] = record.Value
+	}
 	g, err := room.Load(c.roomConfig(), func(yield func([]byte, []byte) bool) {
+		more := true
 		scan = tx.Scan(prefix, nil, func(k, v []byte) (bool, error) {
 			none = false
-			return yield(slices.Clone(k[len(prefix):]), slices.Clone(v)), nil
+			if _, replaced := latest[string(k[len(prefix):])]; !replaced {
+				more = yield(slices.Clone(k[len(prefix):]), slices.Clone(v))
+			}
+			return more, nil
 		})
+		for k, v := range latest {
+			if more && scan == nil && v != nil {
+				more = yield([]byte(k), slices.Clone(v))
+			}
+		}
 	})
 	if scan != nil {
 		return nil, scan

@@ -258,7 +258,9 @@ func (c *Client) lose(ctx context.Context, r *roomState, p *pendingRecord) error
 func (c *Client) catchUp(ctx context.Context, r *roomState, there func(*room.Room) bool) error {
 	wait, cancel := context.WithTimeoutCause(ctx, catchUp, errAgain)
 	defer cancel()
-	err := c.await(wait, func() bool { return r.group == nil || r.rec.standing != Joined || there(r.group) })
+	err := c.await(wait, func() bool {
+		return r.group == nil || r.rec.standing != Joined && r.rec.standing != Leaving || there(r.group)
+	})
 	if err != nil && errors.Is(err, errAgain) {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -44,7 +44,7 @@ func (c *Client) Join(ctx context.Context, uri mimi.RoomURI, code, role string) 
 	}
 	c.mu.Lock()
 	_, err := c.write(ctx, func(b *batch) error {
-		if r.rec.standing == Refused || r.rec.standing == Replaced || r.rec.standing == Barred || r.rec.standing == Kicked {
+		if r.rec.standing == Leaving || r.rec.standing == Refused || r.rec.standing == Replaced || r.rec.standing == Barred || r.rec.standing == Kicked {
 			r.rec.standing, r.rec.why = Outside, ""
 		}
 		return nil

@@ -226,6 +226,12 @@ func (b *batch) invited(r *roomState) error {
 // schedule decides whether this device is to commit what others proposed.
 func (b *batch) schedule(r *roomState) {
 	c := b.c
+	switch {
+	case r.rec.standing != Leaving || r.group == nil || departing(r.group):
+		r.leaveAt = time.Time{}
+	case r.leaveAt.IsZero():
+		r.leaveAt = c.cfg.Now().Add(c.cfg.CommitDelay())
+	}
 	if r.group == nil || r.rec.standing != Joined || r.group.Group().Removed() || len(r.group.Group().Pending()) == 0 || targeted(r.group) {
 		r.commitAt = time.Time{}
 		return
@@ -233,6 +239,14 @@ func (b *batch) schedule(r *roomState) {
 	if r.commitAt.IsZero() {
 		r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay())
 	}
+}
+
+// departing reports whether this device's SelfRemove is among the pending proposals.
+func departing(g *room.Room) bool {
+	own := g.Group().OwnLeaf()
+	return slices.ContainsFunc(g.Group().Pending(), func(p mls.ResolvedProposal) bool {
+		return p.Proposal.Type == mls.ProposalSelfRemove && p.Sender.Type == mls.SenderMember && p.Sender.LeafIndex == own
+	})
 }
 
 // targeted reports whether a pending proposal takes this device out, which then
@@ -347,7 +361,10 @@ func (b *batch) settle(r *roomState, at mimi.Millis) error {
 	}
 	switch p.kind {
 	case pendingJoin, pendingCreate:
-		r.rec.standing, r.rec.why, r.rec.repair, r.failures = Joined, "", "", 0
+		if r.rec.standing != Leaving { // which came in anew to leave in this epoch
+			r.rec.standing = Joined
+		}
+		r.rec.why, r.rec.repair, r.failures = "", "", 0
 	case pendingPropose:
 		r.rec.standing = Leaving
 	}
@@ -562,11 +579,15 @@ func (b *batch) proposals(r *roomState, m *mimi.FanoutMessage) error {
 		return err
 	}
 	before := len(r.group.Group().Pending())
-	if err := r.group.ReceiveProposals(append([]mimi.Message{m.Message}, m.MoreProposals...)...); err != nil {
+	list := append([]mimi.Message{m.Message}, m.MoreProposals...)
+	if err := r.group.ReceiveProposals(list...); err != nil {
 		if missing(err) != "" {
 			return err
 		}
 		return b.problem(r, "a proposal can't be taken up: %v", err)
+	}
+	if err := b.beside(r, list); err != nil {
+		return err
 	}
 	for _, p := range r.group.Group().Pending()[before:] {
 		e := Event{Kind: EventProposed, Epoch: r.group.View().Epoch(), Text: p.Proposal.Type.String(), Time: millis(m.Timestamp)}
@@ -582,6 +603,33 @@ func (b *batch) proposals(r *roomState, m *mimi.FanoutMessage) error {
 		}
 	}
 	return nil
+}
+
+// beside takes proposals up in the state to which proposals of this device lead
+// that are under way: they are in the same epoch.
+func (b *batch) beside(r *roomState, list []mimi.Message) error {
+	p := r.pending
+	if p == nil || p.kind != pendingPropose {
+		return nil
+	}
+	if r.next == nil { // since the device started
+		if err := flush(b.tx, r); err != nil {
+			return err
+		}
+		var err error
+		if r.next, err = b.c.loadWith(b.tx, r, p.records); err != nil {
+			return err
+		}
+	}
+	if err := r.next.ReceiveProposals(list...); err != nil {
+		return b.problem(r, "a proposal can't be taken up: %v", err)
+	}
+	records, err := r.next.Flush()
+	if err != nil {
+		return err
+	}
+	p.records = append(p.records, records...)
+	return put(b.tx, key(keyPending, r.rec.number), p)
 }
 
 // changes are the events that a Commit makes.

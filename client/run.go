@@ -208,7 +208,7 @@ func (c *Client) lookAtRooms(ctx context.Context) error {
 					// It was in, and its state is lost; what it had read does not come again.
 					r.rec.repair, r.rec.cursor = "this device's state of the room was lost", read
 				}
-			case acked && r.rec.standing == Joined && read > r.rec.cursor:
+			case acked && (r.rec.standing == Joined || r.rec.standing == Leaving) && read > r.rec.cursor:
 				r.rec.cursor = read
 				if err := b.repair(r, "this device's state is older than what it has read: it was restored from a backup, or there is a copy of it"); err != nil {
 					return err
@@ -252,7 +252,7 @@ func (c *Client) Idle(ctx context.Context) error {
 			return false
 		}
 		for _, r := range c.rooms {
-			if r.busy || r.failures == 0 && (c.wantsIn(r) || r.pending != nil || !r.commitAt.IsZero() || r.outbox > 0 && r.rec.standing == Joined) {
+			if r.busy || r.failures == 0 && (c.wantsIn(r) || r.pending != nil || !r.commitAt.IsZero() || !r.leaveAt.IsZero() || r.outbox > 0 && r.rec.standing == Joined) {
 				return false
 			}
 		}
@@ -265,7 +265,7 @@ func (c *Client) wantsIn(r *roomState) bool {
 	if r.rec.standing == Outside && r.rec.repair == "" {
 		return r.pending == nil && r.rec.cursor >= c.newest[r.uri] // a Welcome may be on its way
 	}
-	return r.rec.repair != "" && (r.rec.standing == Joined || r.rec.standing == Outside)
+	return r.rec.repair != "" && (r.rec.standing == Joined || r.rec.standing == Leaving || r.rec.standing == Outside)
 }
 
 // work does what the rooms need, each by itself: a slow hub delays nobody else.
@@ -347,6 +347,10 @@ func (c *Client) due(r *roomState) *time.Time {
 		if r.commitAt.After(at) {
 			at = r.commitAt
 		}
+	case r.rec.standing == Leaving && !r.leaveAt.IsZero():
+		if r.leaveAt.After(at) {
+			at = r.leaveAt
+		}
 	case r.rec.standing == Joined && r.outbox > 0:
 	default:
 		return nil
@@ -361,9 +365,10 @@ func (c *Client) tend(ctx context.Context, r *roomState) error {
 	}
 	defer r.release()
 	c.mu.Lock()
-	caughtUp := r.rec.cursor >= c.newest[r.uri] || r.rec.standing != Joined
+	caughtUp := r.rec.cursor >= c.newest[r.uri] || r.rec.standing != Joined && r.rec.standing != Leaving
 	pending, wants, suspect, reads := r.pending != nil, c.wantsIn(r), r.suspect != "", r.reads
 	commits := r.rec.standing == Joined && !r.commitAt.IsZero() && !r.commitAt.After(c.cfg.Now())
+	leaves := r.rec.standing == Leaving && !r.leaveAt.IsZero() && !r.leaveAt.After(c.cfg.Now())
 	c.mu.Unlock()
 	switch {
 	case pending && !caughtUp:
@@ -378,6 +383,8 @@ func (c *Client) tend(ctx context.Context, r *roomState) error {
 		return c.sayOut(ctx, r)
 	case commits:
 		return c.commitPending(ctx, r)
+	case leaves:
+		return c.leaveAgain(ctx, r)
 	}
 	for {
 		more, err := c.sendNext(ctx, r)
@@ -410,10 +417,9 @@ func (c *Client) complain(ctx context.Context, r *roomState, why error) error {
 // comeIn brings the device into a room that it is to be in.
 func (c *Client) comeIn(ctx context.Context, r *roomState) error {
 	c.mu.Lock()
-	r.repairs++
-	tries, repairing := r.repairs, r.rec.repair != ""
+	done, repairing, leaving := r.repairs, r.rec.repair != "", r.rec.standing == Leaving
 	c.mu.Unlock()
-	if tries > repairsInARow && repairing {
+	if done >= repairsInARow && repairing {
 		return c.bar(ctx, r, "this device came in "+fmt.Sprint(repairsInARow)+" times and could not follow the room")
 	}
 	err := c.join(ctx, r, nil, "")
@@ -421,9 +427,18 @@ func (c *Client) comeIn(ctx context.Context, r *roomState) error {
 	var refused *RefusedError
 	switch {
 	case err == nil:
+		c.mu.Lock()
+		r.repairs++
+		c.mu.Unlock()
 		return nil
 	case errors.As(err, &denied) && !repairing && c.unknown(r):
 		return c.decline(ctx, r)
+	case errors.As(err, &denied) && leaving:
+		c.mu.Lock()
+		events, err := c.write(ctx, func(b *batch) error { return b.leave(r, Left, "left", mimi.Millis(c.cfg.Now().UnixMilli())) }, r)
+		c.mu.Unlock()
+		c.notify.tell(events...)
+		return err
 	case errors.As(err, &denied), errors.As(err, &refused), room.Denied(err) != nil, final(err) != "":
 		return c.bar(ctx, r, err.Error())
 	}
@@ -481,6 +496,32 @@ func (c *Client) commitPending(ctx context.Context, r *roomState) error {
 		r.commitAt = time.Time{}
 	} else if err != nil {
 		r.commitAt = c.cfg.Now().Add(10 * time.Second)
+	}
+	c.mu.Unlock()
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return c.again(ctx, r, err)
+}
+
+// leaveAgain proposes to leave once more: the room went on without the device's
+// SelfRemove, which is void with its epoch, or the device had to come in anew.
+func (c *Client) leaveAgain(ctx context.Context, r *roomState) error {
+	err := c.changeHeld(ctx, r, func(g *room.Room) (handshake, error) {
+		if r.rec.standing != Leaving || departing(g) {
+			return handshake{}, errNothing
+		}
+		p, err := g.Leave(c.rand)
+		return handshake{proposed: p}, err
+	})
+	c.mu.Lock()
+	var refused *RefusedError
+	switch r.leaveAt = (time.Time{}); {
+	case err == nil || errors.Is(err, errNothing):
+	case errors.As(err, &refused):
+		r.leaveAt = c.cfg.Now().Add(lookEvery)
+	default:
+		r.leaveAt = c.cfg.Now().Add(10 * time.Second)
 	}
 	c.mu.Unlock()
 	if errors.Is(err, errNothing) {

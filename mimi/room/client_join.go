@@ -1,7 +1,9 @@
 package room
 
 import (
+	"errors"
 	"io"
+	"slices"
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/policy"
@@ -52,6 +54,9 @@ func (j *StagedJoin) Bundle() *mimi.HandshakeBundle { return j.bundle }
 
 // Room returns the room, to be used when the hub has accepted the Commit.
 func (j *StagedJoin) Room() *Room { return j.room }
+
+// ErrDeparting says that the client's own SelfRemove is pending: somebody else must commit it before the client can join.
+var ErrDeparting = errors.New("room: this client is leaving; somebody else has to commit that first")
 
 // Joinable returns the roles with which somebody could join alone, the one of its credential's claims first, then ascending.
 func Joinable(s policy.State, who Identity, hasCode bool) []policy.RoleIndex {
@@ -112,6 +117,11 @@ func StageJoin(rand io.Reader, cfg Config, p JoinParams) (*StagedJoin, error) {
 		if old, err := cfg.Verifier.Identify(&snapshot.tree.Leaf(l).Credential); err == nil && old.Client == who.Client {
 			options.Remove = &l
 		}
+	}
+	if options.Remove != nil && slices.ContainsFunc(options.SelfRemoves, func(m *mls.MLSMessage) bool {
+		return m.PublicMessage.Content.Sender.LeafIndex == *options.Remove
+	}) {
+		return nil, ErrDeparting
 	}
 	if _, listed := view.RoleOf(who.User.Identifier()); !listed {
 		role := p.Role

@@ -80,7 +80,7 @@ type Delivery struct {
 
 // Deliver does what new events of a room mean for this provider's clients, in
 // the transaction that appended them: those that a Welcome names begin to read
-// at it, and users who are listed without having joined are invited.
+// at it, if they did not before, and users who are listed without having joined are invited.
 func (f *Follower) Deliver(tx *store.Tx, room *store.Room, events []store.Event) (*Delivery, error) {
 	d := &Delivery{room: room.ID, events: events}
 	var users []string // who have come in by a Welcome
@@ -92,7 +92,12 @@ func (f *Follower) Deliver(tx *store.Tx, room *store.Room, events []store.Event)
 				if client == nobody {
 					continue
 				}
-				if err := tx.JoinRoom(client, room.ID, e.Seq); err != nil {
+				// Who reads already reads on: it may not have come to its removal yet.
+				in, err := tx.IsMember(client, room.ID)
+				if err == nil && !in {
+					err = tx.JoinRoom(client, room.ID, e.Seq)
+				}
+				if err != nil {
 					return nil, err
 				}
 				c, err := tx.Client(client)
