@@ -286,6 +286,7 @@ type peer struct {
 	failures int
 	failure  string
 	retryAt  time.Time
+	asked    bool // retryAt is the follower's wish
 	paused   bool
 	told     time.Time   // when other nodes were told of a contact
 	leads    atomic.Bool // this node has the lease
@@ -357,8 +358,10 @@ func (p *peer) run(ctx context.Context) {
 		case <-timer.C:
 		case <-p.contact:
 			p.mu.Lock()
-			p.retryAt = time.Time{}
-			p.scan = p.scan || p.failures > 0
+			if !p.asked { // who asked us to wait, and asks something else, waits too
+				p.retryAt = time.Time{}
+				p.scan = p.scan || p.failures > 0
+			}
 			p.mu.Unlock()
 		}
 	}
@@ -506,7 +509,7 @@ func (p *peer) work(ctx context.Context, room int64) {
 			p.d.cfg.Logger.Info("follower is back", "follower", string(p.domain), "after_failures", p.failures)
 			p.scan = true
 		}
-		p.failures, p.failure, p.retryAt = 0, "", time.Time{}
+		p.failures, p.failure, p.retryAt, p.asked = 0, "", time.Time{}, false
 	default:
 		p.queue = append(p.queue, room)
 	}
@@ -517,19 +520,22 @@ func (p *peer) work(ctx context.Context, room int64) {
 // failed notes a failure and when to try again; p.mu is held.
 func (p *peer) failed(err error) {
 	p.failure = err.Error()
-	p.fresh.clear()
 	now := p.d.cfg.Now()
-	if now.Before(p.retryAt) {
-		return // another room has found out already
-	}
-	p.failures++
-	wait := min(firstRetry<<min(p.failures-1, 20), lastRetry)
-	wait = wait/2 + rand.N(wait/2)
+	held := now.Before(p.retryAt) // another room has found out already
 	if _, after := mimi.HTTPStatus(err); after > 0 {
 		after = min(after, longestWait)
-		wait = after + rand.N(after/8+1)
+		if until := now.Add(after + rand.N(after/8+1)); until.After(p.retryAt) {
+			p.retryAt = until
+		}
+		p.asked = true
+	} else if !held {
+		wait := min(firstRetry<<min(p.failures, 20), lastRetry)
+		p.retryAt, p.asked = now.Add(wait/2+rand.N(wait/2)), false
 	}
-	p.retryAt = now.Add(wait)
+	if held {
+		return
+	}
+	p.failures++
 	if p.failures == 1 || p.failures%20 == 0 {
 		p.d.cfg.Logger.Warn("follower can't be reached; what waits for it is kept", "follower", string(p.domain), "failures", p.failures, "error", err)
 	}
