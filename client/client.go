@@ -39,6 +39,9 @@ type Config struct {
 	// CommitDelay says how long to wait before committing what others proposed, so that not all do at once. Nil: up to a
 	// second, at random.
 	CommitDelay func() time.Duration
+	// ReceiptDelay says for how long delivery notifications and read receipts are gathered in a room with so many clients
+	// before they are sent as one report. Nil: from a second to ten minutes, the more clients the longer, at random.
+	ReceiptDelay func(clients int) time.Duration
 }
 
 // A Client is a device. It is safe for concurrent use.
@@ -83,6 +86,7 @@ type roomState struct {
 
 	op       chan struct{} // holds a token while a handshake or a sending of this device is under way
 	busy     bool          // a worker is at it
+	reportAt time.Time     // when to send the receipts that are owed; zero: none are
 	commitAt time.Time     // when to commit what is pending; zero: nothing is to be
 	leaveAt  time.Time     // when to propose once more to leave; zero: not
 	retryAt  time.Time
@@ -108,6 +112,9 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	if cfg.CommitDelay == nil {
 		cfg.CommitDelay = func() time.Duration { return mathrand.N(time.Second) }
+	}
+	if cfg.ReceiptDelay == nil {
+		cfg.ReceiptDelay = receiptDelay
 	}
 	c := &Client{
 		cfg: cfg, store: cfg.Store, provider: cfg.Provider, rand: cfg.Rand,
@@ -194,7 +201,12 @@ func (c *Client) reload(tx Tx, r *roomState) error {
 	if r.leaveAt = (time.Time{}); r.rec.standing == Leaving {
 		r.leaveAt = c.cfg.Now() // to look whether it must
 	}
-	r.outbox = 0
+	r.outbox, r.reportAt = 0, time.Time{}
+	if list, err := owed(tx, r); err != nil {
+		return err
+	} else if len(list) > 0 {
+		r.reportAt = c.cfg.Now().Add(c.cfg.ReceiptDelay(1))
+	}
 	return tx.Scan(key(keyOutbox, r.rec.number), nil, func(k, v []byte) (bool, error) {
 		var o outboxRecord
 		if _, err := get(tx, k, &o); err != nil {

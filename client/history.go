@@ -171,7 +171,11 @@ func (c *Client) notices(tx Tx, r *roomState, items *[]Item) error {
 
 // markShown notes what was displayed, and when for the first time.
 func (c *Client) markShown(ctx context.Context, r *roomState, ids []content.MessageID, last []byte, now uint64) error {
+	if _, err := c.held(ctx, r); err != nil {
+		return err
+	}
 	_, err := c.write(ctx, func(b *batch) error {
+		var read []content.MessageID
 		for _, id := range ids {
 			rec, k, err := c.recordOf(b.tx, r, id)
 			if err != nil {
@@ -185,9 +189,12 @@ func (c *Client) markShown(ctx context.Context, r *roomState, ids []content.Mess
 				return err
 			}
 			r.timeline.Shown(id, now)
+			if rec.sender != c.self.user && rec.rule == "" {
+				read = append(read, id)
+			}
 		}
 		r.rec.shown = last
-		return nil
+		return b.readBy(r, read)
 	}, r)
 	return err
 }

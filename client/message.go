@@ -345,6 +345,9 @@ func (b *batch) record(r *roomState, rec *messageRecord, id content.MessageID, a
 	if err != nil {
 		return err
 	}
+	if err := b.came(r, rec, m); err != nil {
+		return err
+	}
 	if r.timeline != nil {
 		r.verdicts[m.ID] = verdict{rec.caps, rec.rule}
 		if err := r.timeline.Add(m); err != nil {

@@ -29,6 +29,8 @@ const (
 	keyGeneration = 'h' // + room + epoch + client: generationRecord
 	keyOutbox     = 'q' // + room + counter: outboxRecord
 	keyNotice     = 'n' // + room + counter: noticeRecord
+	keyReceipts   = 'e' // Receipts: the user's setting
+	keyReceipt    = 'r' // + room + message ID: the status that the room is to hear of
 	keyOwn        = 'o' // + room + digest: key of a messageRecord that the hub accepted and the log has not shown yet
 )
 

@@ -352,6 +352,10 @@ func (c *Client) due(r *roomState) *time.Time {
 			at = r.leaveAt
 		}
 	case r.rec.standing == Joined && r.outbox > 0:
+	case r.rec.standing == Joined && !r.reportAt.IsZero():
+		if r.reportAt.After(at) {
+			at = r.reportAt
+		}
 	default:
 		return nil
 	}
@@ -369,6 +373,7 @@ func (c *Client) tend(ctx context.Context, r *roomState) error {
 	pending, wants, suspect, reads := r.pending != nil, c.wantsIn(r), r.suspect != "", r.reads
 	commits := r.rec.standing == Joined && !r.commitAt.IsZero() && !r.commitAt.After(c.cfg.Now())
 	leaves := r.rec.standing == Leaving && !r.leaveAt.IsZero() && !r.leaveAt.After(c.cfg.Now())
+	reports := r.rec.standing == Joined && !r.reportAt.IsZero() && !r.reportAt.After(c.cfg.Now())
 	c.mu.Unlock()
 	switch {
 	case pending && !caughtUp:
@@ -385,6 +390,12 @@ func (c *Client) tend(ctx context.Context, r *roomState) error {
 		return c.commitPending(ctx, r)
 	case leaves:
 		return c.leaveAgain(ctx, r)
+	}
+	for reports {
+		var err error
+		if reports, err = c.report(ctx, r); err != nil {
+			return err
+		}
 	}
 	for {
 		more, err := c.sendNext(ctx, r)

@@ -154,6 +154,11 @@ func (c *Client) entry(ctx context.Context, uri mimi.RoomURI, id content.Message
 // SendContent puts a message into the outbox, unless the room's rules forbid it:
 // then the error is a *policy.Denial.
 func (c *Client) SendContent(ctx context.Context, uri mimi.RoomURI, m *content.Content) (content.MessageID, error) {
+	return c.post(ctx, uri, m, nil)
+}
+
+// post is SendContent; also, if not nil, is stored with the message.
+func (c *Client) post(ctx context.Context, uri mimi.RoomURI, m *content.Content, also func(*batch) error) (content.MessageID, error) {
 	var id content.MessageID
 	body, err := m.Marshal()
 	if err != nil {
@@ -192,6 +197,11 @@ func (c *Client) SendContent(ctx context.Context, uri mimi.RoomURI, m *content.C
 		}
 		if d := policy.JudgeContent(g.View().ContentPolicy(), g.Role(), describe(msg, target)); d != nil {
 			return d
+		}
+		if also != nil {
+			if err := also(b); err != nil {
+				return err
+			}
 		}
 		r.rec.counter++
 		r.outbox++

@@ -47,14 +47,15 @@ type Cmd struct {
 	Join    Join    `cmd:"" help:"Come into a room by yourself: with an invite link, where anybody may, or again."`
 	Leave   Leave   `cmd:"" help:"Leave a room, with all your devices."`
 
-	Send   Send   `cmd:"" help:"Send a message."`
-	Read   Read   `cmd:"" help:"Read what is new; --follow goes on."`
-	Reply  Reply  `cmd:"" help:"Answer a message."`
-	React  React  `cmd:"" help:"React to a message with an emoji."`
-	Edit   Edit   `cmd:"" help:"Put another text in the place of a message of yours."`
-	Delete Delete `cmd:"" help:"Delete a message or a reaction."`
-	Asset  Asset  `cmd:"" help:"Send and fetch files."`
-	Report Report `cmd:"" help:"Report messages to the room's hub, with the proof of who sent them."`
+	Send     Send     `cmd:"" help:"Send a message."`
+	Read     Read     `cmd:"" help:"Read what is new; --follow goes on."`
+	Reply    Reply    `cmd:"" help:"Answer a message."`
+	React    React    `cmd:"" help:"React to a message with an emoji."`
+	Edit     Edit     `cmd:"" help:"Put another text in the place of a message of yours."`
+	Delete   Delete   `cmd:"" help:"Delete a message or a reaction."`
+	Asset    Asset    `cmd:"" help:"Send and fetch files."`
+	Receipts Receipts `cmd:"" help:"Whether others hear that messages reached you, and that you read them."`
+	Report   Report   `cmd:"" help:"Report messages to the room's hub, with the proof of who sent them."`
 
 	Consent Consent `cmd:"" help:"Who may add you to rooms, and whom you asked."`
 	Find    Find    `cmd:"" help:"Look for people at a provider."`

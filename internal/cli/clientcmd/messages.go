@@ -223,6 +223,9 @@ func (r *Read) print(ctx context.Context, s *session) error {
 				return err
 			}
 		}
+		if err := s.receipts(ctx, uri); err != nil {
+			return err
+		}
 	}
 	return nil
 }
