@@ -6,8 +6,10 @@ package abuse
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,8 +65,12 @@ type Abuse struct {
 // New returns the reports of a hub.
 func New(cfg Config) *Abuse { return &Abuse{cfg: cfg, count: map[string]int{}} }
 
-// allow counts a report of who.
-func (a *Abuse) allow(who string) error {
+// perPeer is how many times PerHour all reporters of one peer together may
+// report: the peer can name as many as it likes.
+const perPeer = 20
+
+// allow counts a report of who, one of several reporters of a peer.
+func (a *Abuse) allow(who string, peer mimi.ProviderDomain) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.cfg.Now()
@@ -72,10 +78,12 @@ func (a *Abuse) allow(who string) error {
 		a.since = now
 		clear(a.count)
 	}
-	if a.count[who] >= a.cfg.PerHour {
+	all := "all of " + string(peer)
+	if a.count[who] >= a.cfg.PerHour || a.count[all] >= perPeer*a.cfg.PerHour {
 		return &mimi.RefusedError{Refusal: mimi.RefusedTooMany, Reason: "too many reports of " + who, RetryAfter: max(time.Second, time.Hour-now.Sub(a.since))}
 	}
 	a.count[who]++
+	a.count[all]++
 	return nil
 }
 
@@ -85,7 +93,7 @@ const ConsentVerdict = "unwanted request for consent"
 
 // ReportConsent keeps a user's report of somebody's request for consent.
 func (a *Abuse) ReportConsent(ctx context.Context, user, requester mimi.UserURI, room mimi.RoomURI, note string) error {
-	if err := a.allow(string(user)); err != nil {
+	if err := a.allow(string(user), a.cfg.Domain); err != nil {
 		return err
 	}
 	body, err := tlspl.Marshal(&mimi.AbuseReport{ReportingUser: user, AllegedAbuserURI: requester, Note: note})
@@ -121,7 +129,7 @@ func (a *Abuse) Report(ctx context.Context, from mimi.ProviderDomain, room mimi.
 	if who == "" {
 		who = string(from)
 	}
-	if err := a.allow(who); err != nil {
+	if err := a.allow(who, from); err != nil {
 		return err
 	}
 	if err := a.cfg.Allowed(ctx, from, room, r.ReportingUser); err != nil {
@@ -139,7 +147,17 @@ func (a *Abuse) Report(ctx context.Context, from mimi.ProviderDomain, room mimi.
 		}
 		verdicts = append(verdicts, string(v))
 	}
+	digest := sha256.Sum256(slices.Concat([]byte("report of "+string(from)+" about "+string(room)+" "), body))
 	return a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		// One that is repeated, because the answer was lost, is one report.
+		if _, _, err := tx.Answer(digest); err == nil {
+			return nil
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err := tx.PutAnswer(digest, nil, a.cfg.Now().UnixMilli()); err != nil {
+			return err
+		}
 		_, err := tx.PutReport(store.Report{
 			Room: string(room), Reporter: string(r.ReportingUser), Provider: string(from), Abuser: string(r.AllegedAbuserURI),
 			Verdict: strings.Join(verdicts, ", "), ReceivedMillis: a.cfg.Now().UnixMilli(), Body: body,
