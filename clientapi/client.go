@@ -36,6 +36,9 @@ type ClientConfig struct {
 	// ServerName is the name in the provider's certificate; empty means the
 	// host of URL.
 	ServerName string
+	// Dial makes connections in place of a net.Dialer, such as from a certain
+	// address; nil means the default.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // A Client speaks to a provider. It is safe for concurrent use.
@@ -55,6 +58,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	t.TLSClientConfig = &tls.Config{RootCAs: cfg.Roots, ServerName: cfg.ServerName, MinVersion: tls.VersionTLS13}
 	t.ForceAttemptHTTP2 = true
 	t.MaxIdleConnsPerHost = 16
+	if cfg.Dial != nil {
+		t.DialContext = cfg.Dial
+	}
 	return &Client{base: strings.TrimSuffix(u.String(), "/") + Prefix, token: cfg.Token, http: &http.Client{Transport: t}}, nil
 }
 
@@ -63,6 +69,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 func (c *Client) WithToken(token string) *Client {
 	return &Client{base: c.base, token: token, http: c.http}
 }
+
+// Token is the session's; empty: none.
+func (c *Client) Token() string { return c.token }
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

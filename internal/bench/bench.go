@@ -10,6 +10,7 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +38,10 @@ type Options struct {
 	Members   []int    // clients of the rooms in which commits are measured
 	Cold      int      // rooms on disk at a cold start
 	Profile   string   // folder for CPU profiles of the hub, one a scenario; empty: none
+	Given     Given    // providers that run already; zero: they are started here
 	Progress  io.Writer
+
+	calm time.Duration // how long quiet waits for memory; 0: as long as a hub takes
 }
 
 // Scenarios are the names of all scenarios.
@@ -76,11 +80,14 @@ type run struct {
 	ctx    context.Context
 	report Report
 
-	cluster *cluster.Cluster
-	hub     *cluster.Provider
+	cluster *cluster.Cluster // nil: they run elsewhere
+	targets []*target        // the hub first
+	hub     *target
 	workers []*process
 	byName  map[string]*process
 	rooms   int
+	suffix  string   // of the names of this run's users and rooms
+	senders []string // the hub's clients that send
 
 	fsync  Quantiles
 	handle float64 // posts a second of the empty handler
@@ -110,20 +117,21 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		defer os.RemoveAll(dir)
 		o.Dir = dir
 	}
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
 	r := &run{Options: o, ctx: ctx, byName: map[string]*process{}}
 	r.report = Report{Started: time.Now(), CPUs: cpus()}
 	scenarios := map[string]func() error{
 		"hot": r.hot, "federate": r.federate, "latency": r.latency, "fanout": r.fanout, "quiet": r.quiet,
 		"idle": r.idle, "commits": r.commits, "cold": r.cold,
 	}
-	for _, name := range o.Scenarios {
-		if scenarios[name] == nil {
-			return nil, fmt.Errorf("there is no scenario %q; there are %s", name, strings.Join(Scenarios, ", "))
-		}
-	}
 	defer r.stop()
-	if err := r.floors(); err != nil {
-		return nil, err
+	// What other machines could do at most isn't known here.
+	if o.Given.Hub == "" {
+		if err := r.floors(); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range o.Scenarios {
 		r.say("%s", name)
@@ -156,6 +164,7 @@ func (r *run) stop() {
 		r.cluster.Stop()
 		r.cluster = nil
 	}
+	r.targets, r.hub = nil, nil
 }
 
 // domain names the follower i, from 1.
@@ -165,6 +174,16 @@ func domain(i int) string { return fmt.Sprintf("f%d.example", i) }
 // each of the first providers, and one that is a provider itself.
 func (r *run) start(followers, loaded int) error {
 	r.stop()
+	if r.Given.Hub != "" {
+		r.suffix = "-" + strings.ToLower(rand.Text()[:8]) // others may have been here before
+	}
+	r.senders = nil
+	for i := range 4 {
+		r.senders = append(r.senders, fmt.Sprintf("s%d%s", i+1, r.suffix))
+	}
+	if r.Given.Hub != "" {
+		return r.attach(followers)
+	}
 	dir, err := os.MkdirTemp(r.Dir, "run")
 	if err != nil {
 		return err
@@ -193,7 +212,10 @@ func (r *run) start(followers, loaded int) error {
 	if err != nil {
 		return err
 	}
-	r.hub = r.cluster.Providers[0]
+	for _, p := range r.cluster.Providers {
+		r.targets = append(r.targets, &target{Provider: p, domain: p.Domain, admin: "http://" + p.Admin, data: filepath.Join(p.Dir, "data")})
+	}
+	r.hub = r.targets[0]
 	ca, err := devpki.LoadOrCreateCA(filepath.Join(dir, "ca"), "")
 	if err != nil {
 		return err
@@ -233,35 +255,32 @@ func (r *run) start(followers, loaded int) error {
 // room is a new room of the hub.
 func (r *run) room() mimi.RoomURI {
 	r.rooms++
-	uri, _ := mimi.NewRoomURI("hub.example", fmt.Sprintf("room%d", r.rooms))
+	uri, _ := mimi.NewRoomURI(mimi.ProviderDomain(r.hub.domain), fmt.Sprintf("room%d%s", r.rooms, r.suffix))
 	return uri
 }
 
 // hubLoad is the process with the hub's own clients, foreignLoad the one that is
 // a provider.
-func (r *run) hubLoad() *process     { return r.byName["hub.example"] }
+func (r *run) hubLoad() *process     { return r.byName[r.hub.domain] }
 func (r *run) foreignLoad() *process { return r.byName[string(foreignDomain)] }
-
-// senders are the hub's clients that send.
-var senders = []string{"s1", "s2", "s3", "s4"}
 
 // hotRoom makes a room of the hub's senders and one client of each loaded
 // follower.
 func (r *run) hotRoom(loaded int, foreign bool) (mimi.RoomURI, []mimi.UserURI, error) {
-	a, err := r.hubLoad().do(command{Op: "devices", Devices: senders, Count: 4})
+	a, err := r.hubLoad().do(command{Op: "devices", Devices: r.senders, Count: 4})
 	if err != nil {
 		return "", nil, err
 	}
 	users := a.Users[1:]
 	for i := range loaded {
-		a, err := r.byName[domain(i+1)].do(command{Op: "devices", Devices: []string{"reader"}, Count: 4})
+		a, err := r.byName[r.follower(i+1)].do(command{Op: "devices", Devices: []string{r.reader()}, Count: 4})
 		if err != nil {
 			return "", nil, err
 		}
 		users = append(users, a.Users...)
 	}
 	uri := r.room()
-	if _, err := r.hubLoad().do(command{Op: "rooms", Devices: senders[:1], Rooms: []mimi.RoomURI{uri}}); err != nil {
+	if _, err := r.hubLoad().do(command{Op: "rooms", Devices: r.senders[:1], Rooms: []mimi.RoomURI{uri}}); err != nil {
 		return "", nil, err
 	}
 	var others []mimi.UserURI
@@ -271,17 +290,17 @@ func (r *run) hotRoom(loaded int, foreign bool) (mimi.RoomURI, []mimi.UserURI, e
 			return "", nil, err
 		}
 		others = f.Users
-		if _, err := r.hubLoad().do(command{Op: "add", Devices: senders[:1], Room: uri, Users: append(slices.Clone(others), users...), Packages: f.Packages}); err != nil {
+		if _, err := r.hubLoad().do(command{Op: "add", Devices: r.senders[:1], Room: uri, Users: append(slices.Clone(others), users...), Packages: f.Packages}); err != nil {
 			return "", nil, err
 		}
-	} else if _, err := r.hubLoad().do(command{Op: "add", Devices: senders[:1], Room: uri, Users: users}); err != nil {
+	} else if _, err := r.hubLoad().do(command{Op: "add", Devices: r.senders[:1], Room: uri, Users: users}); err != nil {
 		return "", nil, err
 	}
-	if _, err := r.hubLoad().do(command{Op: "joined", Devices: senders, Room: uri}); err != nil {
+	if _, err := r.hubLoad().do(command{Op: "joined", Devices: r.senders, Room: uri}); err != nil {
 		return "", nil, err
 	}
 	for i := range loaded {
-		if _, err := r.byName[domain(i+1)].do(command{Op: "joined", Devices: []string{"reader"}, Room: uri}); err != nil {
+		if _, err := r.byName[r.follower(i+1)].do(command{Op: "joined", Devices: []string{r.reader()}, Room: uri}); err != nil {
 			return "", nil, err
 		}
 	}

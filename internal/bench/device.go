@@ -173,8 +173,8 @@ type device struct {
 }
 
 // connect registers a user's device and opens its connection.
-func connect(ctx context.Context, api *clientapi.Client, name string, packages int, count *counter, decrypt *atomic.Bool) (*device, error) {
-	s, err := api.Register(ctx, clientapi.Login{User: name, Password: "correct horse battery", Device: "load"})
+func connect(ctx context.Context, api *clientapi.Client, name, invite string, packages int, count *counter, decrypt *atomic.Bool) (*device, error) {
+	s, err := api.Register(ctx, clientapi.Login{User: name, Password: "correct horse battery", Device: "load", Invite: invite})
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,8 @@ func (p *process) stop() {
 	p.cmd.Wait()
 }
 
+func (p *process) usage() usage { return usageOf(p.cmd.Process.Pid) }
+
 // A usage is what a process has used so far.
 type usage struct {
 	cpu time.Duration
@@ -92,8 +94,12 @@ func usageOf(pid int) (u usage) {
 }
 
 // scrape reads the metrics of a provider: the sums of all series of a name.
+// None without an admin listener.
 func scrape(ctx context.Context, admin string) (map[string]float64, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
+	if admin == "" {
+		return nil, nil
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, admin+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +134,7 @@ func scrape(ctx context.Context, admin string) (map[string]float64, error) {
 // it needs.
 func collected(ctx context.Context, admin string) {
 	for range 2 {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/debug/pprof/heap?gc=1", nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, admin+"/debug/pprof/heap?gc=1", nil)
 		if err != nil {
 			return
 		}

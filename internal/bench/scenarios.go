@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,15 +85,15 @@ func (r *run) emptyHandler() error {
 func (r *run) measured(scenario string, f func() error) (map[string]float64, error) {
 	type one struct {
 		name string
-		pid  int
+		now  func() usage
 		u    usage
 	}
 	var list []one
-	for _, p := range r.cluster.Providers {
-		list = append(list, one{"provider " + p.Domain, p.PID(), usageOf(p.PID())})
+	for _, t := range r.targets {
+		list = append(list, one{"provider " + t.domain, func() usage { return t.usage(r.ctx) }, t.usage(r.ctx)})
 	}
 	for _, p := range r.workers {
-		list = append(list, one{"load of " + p.name, p.cmd.Process.Pid, usageOf(p.cmd.Process.Pid)})
+		list = append(list, one{"load of " + p.name, p.usage, p.usage()})
 	}
 	done := r.profile(scenario)
 	start := time.Now()
@@ -101,7 +102,7 @@ func (r *run) measured(scenario string, f func() error) (map[string]float64, err
 	done()
 	used := map[string]float64{}
 	for _, o := range list {
-		u := usageOf(o.pid)
+		u := o.now()
 		used[o.name] = (u.cpu - o.u.cpu).Seconds()
 		r.report.Uses = append(r.report.Uses, Use{scenario, o.name, 100 * (u.cpu - o.u.cpu).Seconds() / took, float64(u.rss) / (1 << 20)})
 	}
@@ -116,7 +117,7 @@ func (r *run) profile(scenario string) (done func()) {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", r.hub.Admin, max(1, int(r.Seconds))))
+		resp, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", r.hub.admin, max(1, int(r.Seconds))))
 		if err != nil {
 			return
 		}
@@ -180,7 +181,7 @@ func (r *run) send(scenario string, c command, readers []string) (s sent, err er
 	if _, err := load.do(prepare); err != nil {
 		return s, err
 	}
-	for _, name := range append(readers, "hub.example") {
+	for _, name := range append(slices.Clone(readers), r.hub.domain) {
 		if _, err := r.byName[name].do(command{Op: "count"}); err != nil {
 			return s, err
 		}
@@ -203,7 +204,7 @@ func (r *run) send(scenario string, c command, readers []string) (s sent, err er
 	for name, cpu := range used {
 		us := 1e6 * cpu / float64(s.N)
 		switch {
-		case name == "provider hub.example":
+		case name == "provider "+r.hub.domain:
 			s.hub = us
 		case strings.HasPrefix(name, "provider "):
 			s.followers += us
@@ -234,33 +235,40 @@ func (r *run) cost(scenario string, followers int, list []sent) {
 		return median(values)
 	}
 	h, f, l := of(func(s sent) float64 { return s.hub }), of(func(s sent) float64 { return s.followers }), of(func(s sent) float64 { return s.load })
-	r.add(Figure{Scenario: scenario, What: "CPU time of the hub", Value: h, Unit: "µs/message", Floor: r.handleCPU, FloorIs: "empty handler's server"})
-	r.add(Figure{Scenario: scenario, What: "CPU time of one follower", Value: f / float64(followers), Unit: "µs/message", Floor: r.handleCPU, FloorIs: "empty handler's server"})
+	if h > 0 {
+		r.add(Figure{Scenario: scenario, What: "CPU time of the hub", Value: h, Unit: "µs/message", Floor: r.handleCPU, FloorIs: "empty handler's server"})
+	}
+	if f > 0 {
+		r.add(Figure{Scenario: scenario, What: "CPU time of one follower", Value: f / float64(followers), Unit: "µs/message", Floor: r.handleCPU, FloorIs: "empty handler's server"})
+	}
 	r.add(Figure{Scenario: scenario, What: "CPU time of the load generator, senders and readers", Value: l, Unit: "µs/message"})
-	r.add(Figure{Scenario: scenario, What: fmt.Sprintf("what %d cores with nothing else to do would take, by CPU time of all", r.report.CPUs), Value: 1e6 * float64(r.report.CPUs) / (h + f + l),
-		Unit: "messages/s", Floor: 1e6 * float64(r.report.CPUs) / (r.handleCPU + r.handleClientCPU), FloorIs: "empty handler, by CPU time"})
+	if r.handleCPU > 0 {
+		r.add(Figure{Scenario: scenario, What: fmt.Sprintf("what %d cores with nothing else to do would take, by CPU time of all", r.report.CPUs), Value: 1e6 * float64(r.report.CPUs) / (h + f + l),
+			Unit: "messages/s", Floor: 1e6 * float64(r.report.CPUs) / (r.handleCPU + r.handleClientCPU), FloorIs: "empty handler, by CPU time"})
+	}
 }
 
 // hot: four clients of the hub send to one room with two followers.
 func (r *run) hot() error {
-	if err := r.start(2, 2); err != nil {
+	n := r.pair()
+	if err := r.start(n, n); err != nil {
 		return err
 	}
-	uri, _, err := r.hotRoom(2, false)
+	uri, _, err := r.hotRoom(n, false)
 	if err != nil {
 		return err
 	}
-	readers := []string{domain(1), domain(2)}
+	readers := r.readers(n)
 	var accepted, delivered, p50, p99 []float64
-	before, err := scrape(r.ctx, r.hub.Admin)
+	before, err := scrape(r.ctx, r.hub.admin)
 	if err != nil {
 		return err
 	}
-	disk := diskBytes(filepath.Join(r.hub.Dir, "data"))
+	disk := diskBytes(r.hub.data)
 	var messages float64
 	var list []sent
 	for i := range r.Repeat {
-		s, err := r.send(again("hot", i), command{Op: "send", Devices: senders, Room: uri, Size: r.Size, Count: int(prepared * r.Seconds), Window: 64, Seconds: r.Seconds}, readers)
+		s, err := r.send(again("hot", i), command{Op: "send", Devices: r.senders, Room: uri, Size: r.Size, Count: int(prepared * r.Seconds), Window: 64, Seconds: r.Seconds}, readers)
 		if err != nil {
 			return err
 		}
@@ -270,23 +278,27 @@ func (r *run) hot() error {
 		p50, p99 = append(p50, s.Times.P50), append(p99, s.Times.P99)
 	}
 	r.top = median(accepted)
-	r.cost("hot", 2, list)
-	r.add(Figure{Scenario: "hot", What: "accepted, durable, from the hub's clients, fanned out to 2 followers", Value: r.top, Unit: "messages/s", Floor: r.handle, FloorIs: "empty handler", Aim: "10,000"})
+	r.cost("hot", n, list)
+	r.add(Figure{Scenario: "hot", What: fmt.Sprintf("accepted, durable, from the hub's clients, fanned out to %d followers", n), Value: r.top, Unit: "messages/s", Floor: r.handle, FloorIs: "empty handler", Aim: "10,000"})
 	r.add(Figure{Scenario: "hot", What: "delivered to the followers' clients until the last one", Value: median(delivered), Unit: "messages/s", Floor: r.handle, FloorIs: "empty handler"})
 	r.add(Figure{Scenario: "hot", What: "from submit to acceptance at full load, 256 under way, p50", Value: median(p50), Unit: "ms", Floor: r.fsync.P50, FloorIs: "fsync p50"})
 	r.add(Figure{Scenario: "hot", What: "from submit to acceptance at full load, 256 under way, p99", Value: median(p99), Unit: "ms", Floor: r.fsync.P99, FloorIs: "fsync p99"})
-	after, err := scrape(r.ctx, r.hub.Admin)
+	after, err := scrape(r.ctx, r.hub.admin)
 	if err != nil {
 		return err
 	}
-	r.add(Figure{Scenario: "hot", What: "octets on disk at the hub", Value: float64(diskBytes(filepath.Join(r.hub.Dir, "data"))-disk) / messages, Unit: "B/message"})
+	if r.hub.data != "" {
+		r.add(Figure{Scenario: "hot", What: "octets on disk at the hub", Value: float64(diskBytes(r.hub.data)-disk) / messages, Unit: "B/message"})
+	}
 	if b := after["comity_network_bytes_total"] - before["comity_network_bytes_total"]; b > 0 {
-		r.add(Figure{Scenario: "hot", What: "octets to and from the hub's 4 senders, answers and events included", Value: b / messages, Unit: "B/message"})
-		f, err := scrape(r.ctx, r.cluster.Providers[1].Admin)
+		r.add(Figure{Scenario: "hot", What: "octets to and from the hub's 4 r.senders, answers and events included", Value: b / messages, Unit: "B/message"})
+		f, err := scrape(r.ctx, r.targets[1].admin)
 		if err != nil {
 			return err
 		}
-		r.add(Figure{Scenario: "hot", What: "octets between hub and one follower", Value: f[`comity_network_bytes_total{direction="in",listener="federation"}`] / messages, Unit: "B/message"})
+		if f != nil {
+			r.add(Figure{Scenario: "hot", What: "octets between hub and one follower", Value: f[`comity_network_bytes_total{direction="in",listener="federation"}`] / messages, Unit: "B/message"})
+		}
 	}
 	if n := after["comity_store_commits_total"] - before["comity_store_commits_total"]; n > 0 {
 		r.add(Figure{Scenario: "hot", What: "messages that share a commit at the hub", Value: messages / n, Unit: "messages"})
@@ -309,7 +321,7 @@ func (r *run) federate() error {
 		if err := r.emptyHandler(); err != nil {
 			return err
 		}
-		s, err := r.send(again("federate", i), command{Op: "federate", Users: foreign, Room: uri, Size: r.Size, Count: int(prepared / 2 * r.Seconds), Window: 64, Seconds: r.Seconds}, []string{domain(1)})
+		s, err := r.send(again("federate", i), command{Op: "federate", Users: foreign, Room: uri, Size: r.Size, Count: int(prepared / 2 * r.Seconds), Window: 64, Seconds: r.Seconds}, []string{r.follower(1)})
 		if err != nil {
 			return err
 		}
@@ -325,28 +337,29 @@ func (r *run) federate() error {
 // latency: at a tenth of the top rate, from sending to decrypted at another
 // provider.
 func (r *run) latency() error {
-	if err := r.start(2, 2); err != nil {
+	n := r.pair()
+	if err := r.start(n, n); err != nil {
 		return err
 	}
-	uri, _, err := r.hotRoom(2, false)
+	uri, _, err := r.hotRoom(n, false)
 	if err != nil {
 		return err
 	}
 	rate := max(r.top/10, 100)
 	var submit, end Quantiles
-	for _, name := range []string{domain(1), domain(2)} {
+	for _, name := range r.readers(n) {
 		if _, err := r.byName[name].do(command{Op: "count", Decrypt: true}); err != nil {
 			return err
 		}
 	}
 	_, err = r.measured("latency", func() error {
-		a, err := r.hubLoad().do(command{Op: "paced", Devices: senders[:1], Room: uri, Size: r.Size, Rate: rate, Seconds: r.Seconds})
+		a, err := r.hubLoad().do(command{Op: "paced", Devices: r.senders[:1], Room: uri, Size: r.Size, Rate: rate, Seconds: r.Seconds})
 		if err != nil {
 			return err
 		}
 		submit = a.Times
 		time.Sleep(300 * time.Millisecond)
-		b, err := r.byName[domain(1)].do(command{Op: "count"})
+		b, err := r.byName[r.follower(1)].do(command{Op: "count"})
 		if err != nil {
 			return err
 		}
@@ -377,11 +390,8 @@ func (r *run) fanout() error {
 		if err != nil {
 			return err
 		}
-		var names []string
-		for i := range n {
-			names = append(names, domain(i+1))
-		}
-		s, err := r.send(fmt.Sprintf("fanout %d", n), command{Op: "send", Devices: senders, Room: uri, Size: r.Size, Count: int(prepared * r.Seconds / 2), Window: 64, Seconds: r.Seconds / 2}, names)
+		names := r.readers(n)
+		s, err := r.send(fmt.Sprintf("fanout %d", n), command{Op: "send", Devices: r.senders, Room: uri, Size: r.Size, Count: int(prepared * r.Seconds / 2), Window: 64, Seconds: r.Seconds / 2}, names)
 		if err != nil {
 			return err
 		}
@@ -392,41 +402,81 @@ func (r *run) fanout() error {
 	return nil
 }
 
+const (
+	// foundFor and openFor are how many seconds rooms are founded for, and
+	// connections opened, at most.
+	foundFor = 90
+	openFor  = 120
+	// calm is after how long a hub has put away the rooms in which nothing
+	// happens, with some seconds for its memory to be given back.
+	calm = 26 * time.Second
+)
+
 // quiet: many rooms in which little happens.
 func (r *run) quiet() error {
-	if err := r.start(1, 1); err != nil {
+	if err := r.start(0, 0); err != nil {
 		return err
 	}
-	if _, err := r.hubLoad().do(command{Op: "devices", Devices: senders[:1], Count: 1}); err != nil {
+	if _, err := r.hubLoad().do(command{Op: "devices", Devices: r.senders[:1], Count: 1}); err != nil {
 		return err
 	}
-	collected(r.ctx, r.hub.Admin)
-	before := usageOf(r.hub.PID()).rss
+	collected(r.ctx, r.hub.admin)
+	before := r.hub.usage(r.ctx).rss
 	var rooms []mimi.RoomURI
 	for range r.Rooms {
 		rooms = append(rooms, r.room())
 	}
-	made, err := r.hubLoad().do(command{Op: "rooms", Devices: senders[:1], Rooms: rooms})
+	made, err := r.hubLoad().do(command{Op: "rooms", Devices: r.senders[:1], Rooms: rooms, Seconds: foundFor})
 	if err != nil {
 		return err
 	}
-	r.add(Figure{Scenario: "quiet", What: "rooms founded one after the other", Value: float64(made.N) / made.Seconds, Unit: "rooms/s", Floor: 1000 / r.fsync.P50, FloorIs: "fsyncs"})
-	s, err := r.send("quiet", command{Op: "send", Devices: senders[:1], Rooms: rooms, Size: r.Size, Count: min(10*len(rooms), 30000), Window: 64, Seconds: 2 * r.Seconds}, nil)
+	rooms = rooms[:made.N]
+	what := fmt.Sprintf("%d rooms founded, %d at a time", made.N, foundAtOnce)
+	if len(rooms) < r.Rooms {
+		what += fmt.Sprintf(" (no more within %d s, of %d asked for)", foundFor, r.Rooms)
+	}
+	r.add(Figure{Scenario: "quiet", What: what, Value: float64(made.N) / made.Seconds, Unit: "rooms/s", Floor: perSecond(r.fsync.P50), FloorIs: "fsyncs"})
+	s, err := r.send("quiet", command{Op: "send", Devices: r.senders[:1], Rooms: rooms, Size: r.Size, Count: min(10*len(rooms), 30000), Window: 64, Seconds: 2 * r.Seconds}, nil)
 	if err != nil {
 		return err
 	}
 	r.add(Figure{Scenario: "quiet", What: fmt.Sprintf("accepted, in turn in %d rooms, 64 under way", len(rooms)), Value: s.rate, Unit: "messages/s", Floor: r.handle, FloorIs: "empty handler"})
-	collected(r.ctx, r.hub.Admin)
-	m, err := scrape(r.ctx, r.hub.Admin)
-	if err != nil {
+	loaded := func(when, aim string) error {
+		collected(r.ctx, r.hub.admin)
+		m, err := scrape(r.ctx, r.hub.admin)
+		if err != nil || m == nil {
+			return err
+		}
+		r.add(Figure{Scenario: "quiet", What: "rooms that the hub holds in memory " + when, Value: m["comity_rooms_loaded"], Unit: "rooms"})
+		r.add(Figure{Scenario: "quiet", What: "the hub's memory per room " + when, Value: max(0, float64(r.hub.usage(r.ctx).rss-before)) / 1024 / float64(len(rooms)), Unit: "KiB", Aim: aim})
+		return nil
+	}
+	if err := loaded("right after", ""); err != nil {
 		return err
 	}
-	r.add(Figure{Scenario: "quiet", What: fmt.Sprintf("the hub's memory per room, %d rooms that had messages just now", len(rooms)), Value: float64(usageOf(r.hub.PID()).rss-before) / 1024 / float64(len(rooms)), Unit: "KiB", Aim: "≤ 5"})
-	if n := m["comity_rooms_loaded"]; n > 0 {
-		r.add(Figure{Scenario: "quiet", What: "rooms that the hub holds in memory", Value: n, Unit: "rooms"})
+	if r.hub.admin != "" {
+		wait := calm
+		if r.calm > 0 {
+			wait = r.calm
+		}
+		time.Sleep(wait)
 	}
-	r.add(Figure{Scenario: "quiet", What: "disk per room", Value: float64(diskBytes(filepath.Join(r.hub.Dir, "data"))) / 1024 / float64(len(rooms)), Unit: "KiB"})
+	if err := loaded("when nothing happens", "≤ 5"); err != nil {
+		return err
+	}
+	if r.hub.data != "" {
+		r.add(Figure{Scenario: "quiet", What: "disk per room", Value: float64(diskBytes(r.hub.data)) / 1024 / float64(len(rooms)), Unit: "KiB"})
+	}
 	return nil
+}
+
+// perSecond is how often something happens a second that takes so many
+// milliseconds; 0 if that is not known.
+func perSecond(ms float64) float64 {
+	if ms == 0 {
+		return 0
+	}
+	return 1000 / ms
 }
 
 // idle: connections on which nothing happens.
@@ -434,25 +484,34 @@ func (r *run) idle() error {
 	if err := r.start(0, 0); err != nil {
 		return err
 	}
-	if _, err := r.hubLoad().do(command{Op: "devices", Devices: senders[:1], Count: 1}); err != nil {
+	if _, err := r.hubLoad().do(command{Op: "devices", Devices: r.senders[:1], Count: 1}); err != nil {
 		return err
 	}
-	collected(r.ctx, r.hub.Admin)
-	before := usageOf(r.hub.PID()).rss
-	a, err := r.hubLoad().do(command{Op: "idle", Devices: senders[:1], Count: r.Idle})
+	collected(r.ctx, r.hub.admin)
+	before := r.hub.usage(r.ctx).rss
+	a, err := r.hubLoad().do(command{Op: "idle", Devices: r.senders[:1], Count: r.Idle, Seconds: openFor})
 	if err != nil {
 		return err
 	}
-	time.Sleep(time.Second)
-	collected(r.ctx, r.hub.Admin)
-	time.Sleep(time.Second)
-	collected(r.ctx, r.hub.Admin)
-	r.add(Figure{Scenario: "idle", What: fmt.Sprintf("the hub's memory per connection, of %d", a.N), Value: float64(usageOf(r.hub.PID()).rss-before) / 1024 / float64(a.N), Unit: "KiB", Aim: "≤ 30"})
-	r.add(Figure{Scenario: "idle", What: "connections opened", Value: float64(a.N) / a.Seconds, Unit: "connections/s"})
-	_, err = r.measured("idle", func() error {
+	what := fmt.Sprintf("connections opened, %d", a.N)
+	if a.Why != "" {
+		what += fmt.Sprintf(" of the %d asked for: %s", r.Idle, a.Why)
+	}
+	r.add(Figure{Scenario: "idle", What: what, Value: float64(a.N) / a.Seconds, Unit: "connections/s"})
+	for range 2 {
+		time.Sleep(time.Second)
+		collected(r.ctx, r.hub.admin)
+	}
+	if rss := r.hub.usage(r.ctx).rss; rss > 0 {
+		r.add(Figure{Scenario: "idle", What: fmt.Sprintf("the hub's memory per connection, of %d", a.N), Value: max(0, float64(rss-before)) / 1024 / float64(a.N), Unit: "KiB", Aim: "≤ 30"})
+	}
+	used, err := r.measured("idle", func() error {
 		time.Sleep(time.Duration(r.Seconds * float64(time.Second)))
 		return nil
 	})
+	if cpu := used["provider "+r.hub.domain]; cpu > 0 {
+		r.add(Figure{Scenario: "idle", What: "the hub's CPU time meanwhile", Value: 100 * cpu / r.Seconds, Unit: "% of one core"})
+	}
 	return err
 }
 
@@ -461,12 +520,12 @@ func (r *run) commits() error {
 	if err := r.start(1, 1); err != nil {
 		return err
 	}
-	if _, err := r.hubLoad().do(command{Op: "devices", Devices: senders[:1], Count: 1}); err != nil {
+	if _, err := r.hubLoad().do(command{Op: "devices", Devices: r.senders[:1], Count: 1}); err != nil {
 		return err
 	}
 	for i, n := range r.Members {
 		uri := r.room()
-		if _, err := r.hubLoad().do(command{Op: "rooms", Devices: senders[:1], Rooms: []mimi.RoomURI{uri}}); err != nil {
+		if _, err := r.hubLoad().do(command{Op: "rooms", Devices: r.senders[:1], Rooms: []mimi.RoomURI{uri}}); err != nil {
 			return err
 		}
 		f, err := r.foreignLoad().do(command{Op: "users", Count: n - 1})
@@ -477,7 +536,7 @@ func (r *run) commits() error {
 		var added float64
 		for from := 0; from < len(f.Users); from += 1000 {
 			to := min(from+1000, len(f.Users))
-			a, err := r.hubLoad().do(command{Op: "add", Devices: senders[:1], Room: uri, Users: f.Users[from:to], Packages: f.Packages[from:to]})
+			a, err := r.hubLoad().do(command{Op: "add", Devices: r.senders[:1], Room: uri, Users: f.Users[from:to], Packages: f.Packages[from:to]})
 			if err != nil {
 				return err
 			}
@@ -485,28 +544,28 @@ func (r *run) commits() error {
 		}
 		r.add(Figure{Scenario: "commits", What: fmt.Sprintf("adding all of %d clients, with the client's work", n), Value: added * 1000, Unit: "ms"})
 		var a *answer
-		before := usageOf(r.hub.PID()).cpu
+		before := r.hub.usage(r.ctx).cpu
 		_, err = r.measured(fmt.Sprintf("commits %d", n), func() (err error) {
-			a, err = r.hubLoad().do(command{Op: "commits", Devices: senders[:1], Room: uri, Seconds: r.Seconds, Count: 2000})
+			a, err = r.hubLoad().do(command{Op: "commits", Devices: r.senders[:1], Room: uri, Seconds: r.Seconds, Count: 2000})
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		cpu := (usageOf(r.hub.PID()).cpu - before).Seconds()
-		r.add(Figure{Scenario: "commits", What: fmt.Sprintf("commits, room of %d clients, one committer, with its work", n), Value: float64(a.N) / a.Seconds, Unit: "commits/s", Floor: 1000 / r.fsync.P50, FloorIs: "fsyncs"})
+		cpu := (r.hub.usage(r.ctx).cpu - before).Seconds()
+		r.add(Figure{Scenario: "commits", What: fmt.Sprintf("commits, room of %d clients, one committer, with its work", n), Value: float64(a.N) / a.Seconds, Unit: "commits/s", Floor: perSecond(r.fsync.P50), FloorIs: "fsyncs"})
 		r.add(Figure{Scenario: "commits", What: fmt.Sprintf("request to answer, room of %d clients (%d octets), p50", n, a.Bytes), Value: a.Times.P50, Unit: "ms", Floor: r.fsync.P50, FloorIs: "fsync p50"})
 		r.add(Figure{Scenario: "commits", What: fmt.Sprintf("the hub's CPU time per commit, room of %d clients", n), Value: 1000 * cpu / float64(a.N), Unit: "ms"})
 		name := fmt.Sprintf("joiner%d", i)
-		j, err := r.byName[domain(1)].do(command{Op: "devices", Devices: []string{name}, Count: 2})
+		j, err := r.byName[r.follower(1)].do(command{Op: "devices", Devices: []string{name}, Count: 2})
 		if err != nil {
 			return err
 		}
 		start := time.Now()
-		if _, err := r.hubLoad().do(command{Op: "add", Devices: senders[:1], Room: uri, Users: j.Users}); err != nil {
+		if _, err := r.hubLoad().do(command{Op: "add", Devices: r.senders[:1], Room: uri, Users: j.Users}); err != nil {
 			return err
 		}
-		if _, err := r.byName[domain(1)].do(command{Op: "joined", Devices: []string{name}, Room: uri}); err != nil {
+		if _, err := r.byName[r.follower(1)].do(command{Op: "joined", Devices: []string{name}, Room: uri}); err != nil {
 			return err
 		}
 		r.add(Figure{Scenario: "commits", What: fmt.Sprintf("from claiming a KeyPackage to joined at a follower, room of %d clients", n), Value: float64(time.Since(start).Microseconds()) / 1000, Unit: "ms"})
@@ -523,12 +582,12 @@ func (r *run) cold() error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.send("cold", command{Op: "send", Devices: senders[:1], Room: uri, Size: r.Size, Count: 10, Window: 1, Seconds: r.Seconds}, []string{domain(1)}); err != nil {
+	if _, err := r.send("cold", command{Op: "send", Devices: r.senders[:1], Room: uri, Size: r.Size, Count: 10, Window: 1, Seconds: r.Seconds}, []string{r.follower(1)}); err != nil {
 		return err
 	}
 	time.Sleep(100 * time.Millisecond)
 	r.hub.Stop()
-	if err := r.multiply(filepath.Join(r.hub.Dir, "data", "comity.db"), string(uri), r.Cold); err != nil {
+	if err := r.multiply(filepath.Join(r.hub.data, "comity.db"), string(uri), r.Cold); err != nil {
 		return err
 	}
 	var times []float64
@@ -548,7 +607,7 @@ func (r *run) cold() error {
 		time.Sleep(time.Duration(r.Seconds * float64(time.Second)))
 		return nil
 	})
-	r.add(Figure{Scenario: "cold", What: "the hub's memory then", Value: float64(usageOf(r.hub.PID()).rss) / (1 << 20), Unit: "MiB"})
+	r.add(Figure{Scenario: "cold", What: "the hub's memory then", Value: float64(r.hub.usage(r.ctx).rss) / (1 << 20), Unit: "MiB"})
 	return err
 }
 

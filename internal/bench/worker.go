@@ -44,6 +44,7 @@ type command struct {
 	Rate     float64           `json:"rate,omitempty"`   // a second; 0: as fast as may be
 	Seconds  float64           `json:"seconds,omitempty"`
 	Decrypt  bool              `json:"decrypt,omitempty"`
+	Invite   string            `json:"invite,omitempty"`
 }
 
 // An answer is what it says, one JSON object a line.
@@ -59,11 +60,15 @@ type answer struct {
 	Bytes    int64             `json:"bytes,omitempty"` // of one request
 	CPU      float64           `json:"cpu,omitempty"`   // seconds that sending took this process
 	Address  string            `json:"address,omitempty"`
+	Domain   string            `json:"domain,omitempty"`
+	Why      string            `json:"why,omitempty"` // there are not as many as were asked for
 }
 
 // A worker is one process of the load generator.
 type worker struct {
+	url     string
 	api     *clientapi.Client
+	invite  string
 	tls     *tls.Config
 	devices map[string]*device
 	foreign *foreign
@@ -149,17 +154,40 @@ func (w *worker) do(ctx context.Context, c *command) (*answer, error) {
 }
 
 func (w *worker) open(c *command) (*answer, error) {
-	pem, err := os.ReadFile(c.CA)
+	w.tls, w.invite = &tls.Config{}, c.Invite
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, err
+		}
+		w.tls.RootCAs = x509.NewCertPool()
+		if !w.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s has no certificate", c.CA)
+		}
+	}
+	if c.URL == "" {
+		return &answer{}, nil
+	}
+	var err error
+	if w.api, err = clientapi.NewClient(clientapi.ClientConfig{URL: c.URL, Roots: w.tls.RootCAs}); err != nil {
+		return nil, err
+	}
+	w.url = c.URL
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	info, err := w.api.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	w.tls = &tls.Config{RootCAs: roots}
-	if c.URL != "" {
-		w.api, err = clientapi.NewClient(clientapi.ClientConfig{URL: c.URL, Roots: roots})
+	switch info.Registration {
+	case "closed":
+		return nil, fmt.Errorf("%s takes no new users: set accounts.registration to \"open\", or to \"invite\" and name one with --invite", info.Domain)
+	case "invite":
+		if w.invite == "" {
+			return nil, fmt.Errorf("%s takes new users by invitation: name one with --invite", info.Domain)
+		}
 	}
-	return &answer{}, err
+	return &answer{Domain: string(info.Domain)}, nil
 }
 
 // connect registers devices, each of a user of its own.
@@ -174,7 +202,7 @@ func (w *worker) connect(c *command) (*answer, error) {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			d, err := connect(ctx, w.api, name, max(c.Count, 1), &w.count, &w.decrypt)
+			d, err := connect(ctx, w.api, name, w.invite, max(c.Count, 1), &w.count, &w.decrypt)
 			if err != nil {
 				errs[i] = err
 				return
@@ -201,19 +229,41 @@ func (w *worker) device(name string) (*device, error) {
 	return d, nil
 }
 
-// rooms founds rooms by the first device, one after the other.
+// foundAtOnce is how many rooms are founded at a time.
+const foundAtOnce = 16
+
+// rooms founds rooms by the first device, until time is up.
 func (w *worker) rooms(ctx context.Context, c *command) (*answer, error) {
 	d, err := w.device(c.Devices[0])
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	for _, uri := range c.Rooms {
-		if err := d.create(ctx, uri); err != nil {
-			return nil, err
-		}
+	var mu sync.Mutex
+	var failed error
+	next := 0
+	var wg sync.WaitGroup
+	for range min(foundAtOnce, len(c.Rooms)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				if failed != nil || i >= len(c.Rooms) || c.Seconds > 0 && time.Since(start).Seconds() > c.Seconds {
+					mu.Unlock()
+					return
+				}
+				next++
+				mu.Unlock()
+				if err := d.create(ctx, c.Rooms[i]); err != nil {
+					mu.Lock()
+					failed = err
+					mu.Unlock()
+				}
+			}
+		})
 	}
-	return &answer{N: int64(len(c.Rooms)), Seconds: time.Since(start).Seconds()}, nil
+	wg.Wait()
+	return &answer{N: int64(next), Seconds: time.Since(start).Seconds()}, failed
 }
 
 // add brings users into rooms by the first device.
@@ -273,42 +323,6 @@ func (w *worker) counted(c *command) (*answer, error) {
 		a.N += w.foreign.count.n.Swap(0)
 	}
 	return a, nil
-}
-
-// connections opens connections of the first device that do nothing.
-func (w *worker) connections(ctx context.Context, c *command) (*answer, error) {
-	d, err := w.device(c.Devices[0])
-	if err != nil {
-		return nil, err
-	}
-	start := time.Now()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var failed error
-	slots := make(chan struct{}, 32)
-	for range c.Count {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			conn, err := d.api.Connect(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				failed = err
-				return
-			}
-			w.idle = append(w.idle, conn)
-			go func() {
-				for {
-					if _, err := conn.Next(ctx); err != nil {
-						return
-					}
-				}
-			}()
-		})
-	}
-	wg.Wait()
-	return &answer{N: int64(len(w.idle)), Seconds: time.Since(start).Seconds()}, failed
 }
 
 func (w *worker) become(ctx context.Context, c *command) (*answer, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/comity-im/comity/internal/bench"
@@ -18,15 +19,21 @@ type Bench struct {
 	Seconds     float64  `help:"How long each measurement takes." default:"5"`
 	Repeat      int      `help:"How often each rate is measured; the median counts." default:"3"`
 	Size        int      `help:"Octets of application data in a message." default:"100"`
-	Followers   []int    `help:"Numbers of followers for fanout; up to 50 is sensible." default:"1,4,10"`
+	Followers   []int    `help:"Numbers of followers for fanout; up to 50 is sensible." default:"1,4,10,50"`
 	Rooms       int      `help:"Rooms for quiet." default:"10000"`
-	Connections int      `help:"Connections for idle; the limit of open files bounds them." default:"5000"`
-	Members     []int    `help:"Clients of the rooms for commits." default:"10,100,1000"`
+	Connections int      `help:"Connections for idle, or as many as the limit of open files and two minutes allow." default:"100000"`
+	Members     []int    `help:"Clients of the rooms for commits." default:"10,100,1000,10000"`
 	Cold        int      `help:"Rooms on disk for cold." default:"100000"`
 	Dir         string   `help:"Folder for the providers' data; a temporary one by default." type:"path" placeholder:"DIR"`
 	Profile     string   `help:"Folder for CPU profiles of the hub." type:"path" placeholder:"DIR"`
 	JSON        string   `help:"Write the report as JSON to this file, too." name:"json" type:"path" placeholder:"FILE"`
 	Quiet       bool     `help:"Print the report alone."`
+
+	Hub      string   `help:"Client address of a hub that runs already, which is loaded instead of providers that are started here. Its limits apply." placeholder:"URL" group:"Providers that run already:"`
+	Follower []string `help:"Client addresses of its followers." placeholder:"URL" group:"Providers that run already:"`
+	Admin    []string `help:"Admin listeners of the hub and its followers, in this order, for their CPU time and memory." placeholder:"URL" group:"Providers that run already:"`
+	CA       string   `help:"File with the authority of their certificates; the system's by default." name:"ca" type:"existingfile" placeholder:"FILE" group:"Providers that run already:"`
+	Invite   string   `help:"For registering users, where a provider wants it." placeholder:"TOKEN" group:"Providers that run already:"`
 }
 
 // Run measures and prints the report.
@@ -38,11 +45,21 @@ func (b *Bench) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	o := bench.Options{
-		Dir: b.Dir, Program: program, Scenarios: b.Scenario, Seconds: b.Seconds, Repeat: max(b.Repeat, 1), Size: b.Size, Fanout: b.Followers,
+		Dir: b.Dir, Program: program, Scenarios: b.Scenario, Seconds: b.Seconds, Repeat: b.Repeat, Size: b.Size, Fanout: b.Followers,
 		Rooms: b.Rooms, Idle: b.Connections, Members: b.Members, Cold: b.Cold, Profile: b.Profile, Progress: os.Stderr,
+		Given: bench.Given{Hub: b.Hub, Followers: b.Follower, Admin: b.Admin, CA: b.CA, Invite: b.Invite},
 	}
 	if len(o.Scenarios) == 0 {
 		o.Scenarios = bench.Scenarios
+		if b.Hub != "" {
+			o.Scenarios = bench.GivenScenarios
+			if len(b.Follower) == 0 {
+				o.Scenarios = []string{"quiet", "idle"}
+			}
+		}
+	}
+	if b.Hub != "" && slices.Equal(b.Followers, []int{1, 4, 10, 50}) {
+		o.Fanout = []int{len(b.Follower)} // not chosen
 	}
 	if b.Quiet {
 		o.Progress = nil
