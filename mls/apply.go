@@ -237,13 +237,22 @@ func (t *transition) applyAdds() error {
 	return nil
 }
 
-// checkAdds verifies the KeyPackages on all cores.
+// checkAdds verifies the KeyPackages on all cores. That no client comes twice is
+// said before, since it costs less to say.
 func (t *transition) checkAdds() error {
 	var adds []int
+	seen := make(map[string]bool)
 	for i := range t.changes.Proposals {
-		if t.changes.Proposals[i].Type == ProposalAdd {
-			adds = append(adds, i)
+		p := &t.changes.Proposals[i]
+		if p.Type != ProposalAdd {
+			continue
 		}
+		leaf := &p.Add.KeyPackage.LeafNode
+		if seen[string(leaf.SignatureKey)] {
+			return at(ruleError(RuleAddClient, &TreeError{Rule: RuleDuplicateKey}), i, p)
+		}
+		seen[string(leaf.SignatureKey)] = true
+		adds = append(adds, i)
 	}
 	rules := t.leafRules()
 	return spread(len(adds), func(k int) error {
@@ -310,15 +319,19 @@ func (t *transition) applyAppData() error {
 		return nil
 	}
 	slices.Sort(ids)
-	dictionary := t.params.dictionary
+	dictionary := slices.Clone(t.params.dictionary)
 	for _, id := range ids {
-		old, exists := dictionary.Find(id)
+		at, exists := dictionary.search(id)
+		var old []byte
+		if exists {
+			old = dictionary[at].Data
+		}
 		list := updates[id]
 		if list[0].AppDataUpdate.Op == AppDataOpRemove {
 			if !exists {
 				return ruleErrorf(RuleAppData, "component %#04x has no data to remove", uint16(id))
 			}
-			dictionary = dictionary.Without(id)
+			dictionary = slices.Delete(dictionary, at, at+1)
 			continue
 		}
 		var data []byte
@@ -332,7 +345,11 @@ func (t *transition) applyAppData() error {
 		if err != nil {
 			return ruleError(RuleAppData, err)
 		}
-		dictionary = dictionary.With(id, data)
+		if exists {
+			dictionary[at].Data = data
+		} else {
+			dictionary = slices.Insert(dictionary, at, ComponentData{id, data})
+		}
 	}
 	next := *t.params
 	next.dictionary = dictionary

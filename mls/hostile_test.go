@@ -3,7 +3,9 @@ package mls
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"slices"
@@ -322,4 +324,88 @@ func FuzzPrivateContent(f *testing.F) {
 			t.Fatalf("%x: negative body", plaintext)
 		}
 	})
+}
+
+// A member sends commits with ten thousand proposals. Each gets its answer, a named error where a rule is broken, in time and
+// memory in proportion to its length: nothing compares all with all.
+func TestTenThousandProposals(t *testing.T) {
+	const n = 10000
+	r := newRoom(t, nil, "alice", "bob", "mallory")
+	alice, mallory := r.clients[0], r.clients[2]
+	keyPackage := newClient(t, "eve").keyPackage(t)
+	many := func(f func(i int) Proposal) (list []ProposalOrRef) {
+		for i := range n {
+			p := f(i)
+			list = append(list, ProposalOrRef{Proposal: &p})
+		}
+		return list
+	}
+	psk := func(id string) Proposal {
+		return Proposal{Type: ProposalPSK, PreSharedKey: &PreSharedKey{PreSharedKeyID{Type: PSKExternal, PSKID: []byte(id), PSKNonce: make([]byte, 32)}}}
+	}
+	refs := make([]ProposalOrRef, n)
+	for i := range refs {
+		refs[i].Reference = binary.BigEndian.AppendUint32(make([]byte, 28), uint32(i))
+	}
+	for name, c := range map[string]struct {
+		proposals []ProposalOrRef
+		rule      Rule
+	}{
+		"unknown references": {refs, RuleProposalReference},
+		"different PSKs":     {many(func(i int) Proposal { return psk(fmt.Sprint(i)) }), RulePSKUnknown},
+		"the same PSK":       {many(func(int) Proposal { return psk("x") }), RuleSamePSK},
+		"Removes of one":     {many(func(int) Proposal { return remove(1) }), RuleSameLeaf},
+		"Removes of nobody":  {many(func(i int) Proposal { return remove(LeafIndex(1000 + i)) }), RuleRemove},
+		"Adds of one":        {many(func(int) Proposal { return add(keyPackage) }), RuleAddClient},
+		"data of one":        {many(func(int) Proposal { return appData(0xf000, AppDataOpUpdate, "x") }), RuleConfirmationTag},
+		"data of many":       {many(func(i int) Proposal { return appData(0xf000+ComponentID(i%0x1000), AppDataOpUpdate, "x") }), RuleConfirmationTag},
+		"ephemeral data": {many(func(int) Proposal {
+			return Proposal{Type: ProposalAppEphemeral, AppEphemeral: &AppEphemeral{ComponentID: 0xf000}}
+		}), RuleConfirmationTag},
+		"a type of our own": {many(func(int) Proposal { return Proposal{Type: 0xf001, Custom: []byte("x")} }), RuleConfirmationTag},
+		"context replaced": {many(func(int) Proposal {
+			return Proposal{Type: ProposalGroupContextExtensions, GroupContextExtensions: &GroupContextExtensions{}}
+		}), RuleSameExtensions},
+		"ReInits": {many(func(int) Proposal {
+			return Proposal{Type: ProposalReInit, ReInit: &ReInit{Version: MLS10, CipherSuite: testSuite}}
+		}), RuleReInitAlone},
+		"ExternalInits inside": {many(func(int) Proposal { return Proposal{Type: ProposalExternalInit, ExternalInit: &ExternalInit{}} }), RuleExternalInit},
+	} {
+		a, err := mallory.group.sign(rand.Reader, WireFormatPublicMessage, FramedContent{ContentType: ContentCommit, Commit: &Commit{Proposals: c.proposals}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Auth.ConfirmationTag = make([]byte, 32)
+		m, err := mallory.group.protect(rand.Reader, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		octets := marshal(m)
+		start := cpuTime()
+		var received, followed error
+		memory := allocated(func() {
+			var m MLSMessage
+			if received = tlspl.Unmarshal(octets, &m); received != nil {
+				return
+			}
+			_, received = alice.group.StageReceived(&m)
+			_, followed = r.hub.Stage(&m)
+		})
+		if ruleOf(received) != c.rule {
+			t.Errorf("%s: %v, want rule %s", name, received, c.rule)
+		}
+		// A follower knows neither PSKs nor the confirmation key.
+		if want := c.rule; want != RulePSKUnknown && want != RuleConfirmationTag && ruleOf(followed) != want {
+			t.Errorf("%s: hub: %v, want rule %s", name, followed, want)
+		}
+		took := cpuTime() - start
+		t.Logf("%-20s %7d octets: %v, %d octets of memory", name, len(octets), took, memory)
+		if took > 5*time.Second {
+			t.Errorf("%s: took %v", name, took)
+		}
+		if memory > 20<<20+200*uint64(len(octets)) {
+			t.Errorf("%s: %d octets cost %d octets of memory", name, len(octets), memory)
+		}
+	}
+	r.check()
 }

@@ -3,7 +3,6 @@ package mls
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/comity-im/comity/mls/suite"
 )
@@ -128,7 +127,7 @@ func at(err error, i int, p *ResolvedProposal) error {
 // checkList verifies the list of a member's commit (RFC 9420 §12.2).
 func (s *state) checkList(list []ResolvedProposal, committer LeafIndex) error {
 	targets := make(map[LeafIndex]bool)
-	var psks []*PreSharedKeyID
+	psks := make(map[pskKey]bool)
 	extensions := 0
 	for i := range list {
 		p := &list[i]
@@ -147,10 +146,10 @@ func (s *state) checkList(list []ResolvedProposal, committer LeafIndex) error {
 				return fail(RuleCommitterRemove)
 			}
 		case ProposalPSK:
-			if slices.ContainsFunc(psks, p.PreSharedKey.PSK.equal) {
+			if psks[p.PreSharedKey.PSK.key()] {
 				return fail(RuleSamePSK)
 			}
-			psks = append(psks, &p.PreSharedKey.PSK)
+			psks[p.PreSharedKey.PSK.key()] = true
 		case ProposalReInit:
 			if len(list) > 1 {
 				return fail(RuleReInitAlone)
@@ -183,11 +182,17 @@ func (p *ResolvedProposal) target() (LeafIndex, bool) {
 	return 0, false
 }
 
-// equal reports whether both name the same PSK, with the same nonce.
-func (p *PreSharedKeyID) equal(other *PreSharedKeyID) bool {
-	return p.Type == other.Type && p.ComponentID == other.ComponentID && string(p.PSKID) == string(other.PSKID) &&
-		p.Usage == other.Usage && string(p.PSKGroupID) == string(other.PSKGroupID) && p.PSKEpoch == other.PSKEpoch &&
-		string(p.PSKNonce) == string(other.PSKNonce)
+// A pskKey is a PreSharedKeyID as the key of a map.
+type pskKey struct {
+	typ              PSKType
+	component        ComponentID
+	id, group, nonce string
+	usage            ResumptionPSKUsage
+	epoch            Epoch
+}
+
+func (p *PreSharedKeyID) key() pskKey {
+	return pskKey{p.Type, p.ComponentID, string(p.PSKID), string(p.PSKGroupID), string(p.PSKNonce), p.Usage, p.PSKEpoch}
 }
 
 // checkExternalList verifies the list of an external commit (RFC 9420 §12.2,
@@ -197,7 +202,7 @@ func (p *PreSharedKeyID) equal(other *PreSharedKeyID) bool {
 func (s *state) checkExternalList(list []ResolvedProposal) error {
 	inits, removes := 0, 0
 	targets := make(map[LeafIndex]bool)
-	var psks []*PreSharedKeyID
+	psks := make(map[pskKey]bool)
 	for i := range list {
 		p := &list[i]
 		fail := func(rule Rule) error { return &RuleError{rule, i, p.Ref, nil} }
@@ -214,10 +219,10 @@ func (s *state) checkExternalList(list []ResolvedProposal) error {
 				return fail(RuleExternalProposal)
 			}
 		case ProposalPSK:
-			if slices.ContainsFunc(psks, p.PreSharedKey.PSK.equal) {
+			if psks[p.PreSharedKey.PSK.key()] {
 				return fail(RuleSamePSK)
 			}
-			psks = append(psks, &p.PreSharedKey.PSK)
+			psks[p.PreSharedKey.PSK.key()] = true
 		case ProposalAppDataUpdate, ProposalAppEphemeral, ProposalSelfRemove:
 		default:
 			return fail(RuleExternalProposal)
