@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"reflect"
 
 	"github.com/comity-im/comity/mimi"
 )
@@ -27,6 +28,22 @@ func (w *world) setForge(f func(to mimi.ProviderDomain, list []mimi.FanoutMessag
 	w.forge = f
 }
 
+// setBend lets a function change what a provider answers others.
+func (w *world) setBend(f func(of mimi.ProviderDomain, answer any)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bend = f
+}
+
+func (w *world) bendAnswer(of mimi.ProviderDomain, answer any) {
+	w.mu.Lock()
+	bend := w.bend
+	w.mu.Unlock()
+	if bend != nil && !reflect.ValueOf(answer).IsNil() {
+		bend(of, answer)
+	}
+}
+
 func (p *peer) reach() error {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
@@ -40,28 +57,36 @@ func (p *peer) KeyMaterial(ctx context.Context, from mimi.ProviderDomain, target
 	if err := p.reach(); err != nil {
 		return nil, err
 	}
-	return p.Hub.KeyMaterial(ctx, from, target, req)
+	resp, err := p.Hub.KeyMaterial(ctx, from, target, req)
+	p.w.bendAnswer(p.d, resp)
+	return resp, err
 }
 
 func (p *peer) Update(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.UpdateRequest) (*mimi.UpdateRoomResponse, error) {
 	if err := p.reach(); err != nil {
 		return nil, err
 	}
-	return p.Hub.Update(ctx, from, room, req)
+	resp, err := p.Hub.Update(ctx, from, room, req)
+	p.w.bendAnswer(p.d, resp)
+	return resp, err
 }
 
 func (p *peer) SubmitMessage(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.SubmitMessageRequest) (*mimi.SubmitMessageResponse, error) {
 	if err := p.reach(); err != nil {
 		return nil, err
 	}
-	return p.Hub.SubmitMessage(ctx, from, room, req)
+	resp, err := p.Hub.SubmitMessage(ctx, from, room, req)
+	p.w.bendAnswer(p.d, resp)
+	return resp, err
 }
 
 func (p *peer) GroupInfo(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.GroupInfoRequest) (*mimi.GroupInfoResponse, error) {
 	if err := p.reach(); err != nil {
 		return nil, err
 	}
-	return p.Hub.GroupInfo(ctx, from, room, req)
+	resp, err := p.Hub.GroupInfo(ctx, from, room, req)
+	p.w.bendAnswer(p.d, resp)
+	return resp, err
 }
 
 func (p *peer) Gone(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, notice *mimi.GoneNotice) error {

@@ -37,6 +37,7 @@ type world struct {
 	down map[mimi.ProviderDomain]bool // can't be reached by other providers
 	// forge is what a hub makes of events on their way to a follower; nil: nothing.
 	forge func(to mimi.ProviderDomain, list []mimi.FanoutMessage) []mimi.FanoutMessage
+	bend  func(of mimi.ProviderDomain, answer any)
 	tap   func(to mimi.ProviderDomain, req *mimi.NotifyRequest) // is shown what hubs send; may be nil
 }
 

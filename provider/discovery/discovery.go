@@ -383,7 +383,8 @@ func (d *Discovery) Set(ctx context.Context, user mimi.UserURI, f clientapi.Prof
 		if err != nil {
 			return err
 		}
-		if len(fields) >= maxFields {
+		same := func(o store.ProfileField) bool { return o.Source == f.Source && o.Name == f.Name }
+		if len(fields) >= maxFields && !slices.ContainsFunc(fields, same) {
 			return clientapi.Errorf(clientapi.CodeTooLarge, "a profile has at most %d fields", maxFields)
 		}
 		return tx.PutProfileField(store.ProfileField{User: string(user), Source: f.Source, Name: f.Name, Value: f.Value, Search: search, Findable: f.Findable, Shown: f.Shown})
