@@ -38,6 +38,9 @@ type Config struct {
 
 	// Now is the clock, for tests that make it jump; nil: time.Now.
 	Now func() time.Time `toml:"-"`
+	// Committed is called after each commit of the database and before anybody
+	// hears of it, for tests whose disk is slow; nil: nothing.
+	Committed func() `toml:"-"`
 
 	dir string // of the config file
 }

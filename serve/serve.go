@@ -122,7 +122,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = provider.NewMetrics(s.registry)
-	s.store.Observe(s.metrics.Committed)
+	s.store.Observe(func(c store.Commit) {
+		s.metrics.Committed(c)
+		if cfg.Committed != nil {
+			cfg.Committed()
+		}
+	})
 	proxy, err := federation.NewAssetProxy(federation.AssetConfig{Peers: s.peers, MaxBytes: cfg.Limits.MaxAsset})
 	if err != nil {
 		return err

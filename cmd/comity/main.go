@@ -16,16 +16,18 @@ import (
 )
 
 type commands struct {
-	Demo    cli.Demo        `cmd:"" help:"Play the story of the MIMI draft with three providers on this machine."`
-	Serve   cli.Serve       `cmd:"" help:"Run one provider."`
-	Init    cli.Init        `cmd:"" help:"Write a config file and a test certificate for a first provider."`
-	Admin   cli.Admin       `cmd:"" help:"Ask a running provider how it is."`
-	Client  clientcmd.Cmd   `cmd:"" help:"Chat, as a person at one device."`
-	Inspect cli.Inspect     `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
-	Check   cli.Check       `cmd:"" help:"Try somebody's provider from outside: does it answer, and refuse, as the drafts say?"`
-	Bench   cli.Bench       `cmd:"" help:"Load providers on this machine and measure them."`
-	Worker  cli.BenchWorker `cmd:"" name:"bench-worker" hidden:""`
-	Version versionCmd      `cmd:"" help:"Print the version."`
+	Demo    cli.Demo          `cmd:"" help:"Play the story of the MIMI draft with three providers on this machine."`
+	Serve   cli.Serve         `cmd:"" help:"Run one provider."`
+	Init    cli.Init          `cmd:"" help:"Write a config file and a test certificate for a first provider."`
+	Admin   cli.Admin         `cmd:"" help:"Ask a running provider how it is."`
+	Client  clientcmd.Cmd     `cmd:"" help:"Chat, as a person at one device."`
+	Inspect cli.Inspect       `cmd:"" help:"Show the bytes of an MLS or MIMI object, field by field."`
+	Check   cli.Check         `cmd:"" help:"Try somebody's provider from outside: does it answer, and refuse, as the drafts say?"`
+	Bench   cli.Bench         `cmd:"" help:"Load providers on this machine and measure them."`
+	Worker  cli.BenchWorker   `cmd:"" name:"bench-worker" hidden:""`
+	Chaos   cli.Chaos         `cmd:"" help:"Break providers on this machine on purpose, and see that nothing is lost."`
+	Broken  cli.ChaosProvider `cmd:"" name:"chaos-provider" hidden:""`
+	Version versionCmd        `cmd:"" help:"Print the version."`
 }
 
 type versionCmd struct{}

@@ -4,23 +4,19 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"strconv"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/comity-im/comity/internal/chaos"
 	"github.com/comity-im/comity/internal/pgtest"
-	"github.com/comity-im/comity/serve"
 )
 
 // The test binary is also the provider that it starts, with a clock that jumps
 // and a disk that may be full.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "provider-for-chaos" {
-		if err := provide(os.Args[2]); err != nil {
+		if err := chaos.Provide(context.Background(), os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -28,39 +24,6 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
-
-func provide(file string) error {
-	signal.Ignore(syscall.SIGXFSZ) // a write beyond the limit fails, as on a full disk
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	cfg, err := serve.Load(file)
-	if err != nil {
-		return err
-	}
-	var offset atomic.Int64
-	read := func() {
-		b, _ := os.ReadFile(file + ".clock")
-		d, _ := time.ParseDuration(string(b))
-		offset.Store(int64(d))
-	}
-	read()
-	go func() {
-		for range time.Tick(100 * time.Millisecond) {
-			read()
-		}
-	}()
-	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
-	s, err := serve.Open(ctx, cfg, serve.NewLogger(os.Stderr, cfg.Log))
-	if err != nil {
-		return err
-	}
-	return s.Run(ctx)
-}
-
-// database is PostgreSQL as the harness breaks it.
-type database struct{ *pgtest.Server }
-
-func (d database) Kill(s os.Signal) { d.Server.Kill(s.(syscall.Signal)) }
 
 // TestChaos runs when COMITY_CHAOS_TIME says for how long to break things (docs/chaos.md). COMITY_CHAOS_SEED
 // repeats the schedule of a run.
@@ -90,7 +53,7 @@ func TestChaos(t *testing.T) {
 	if server := pgtest.Available(t); server != nil {
 		o.Store = server.Database(t)
 		if server.Own() {
-			o.Database = database{server}
+			o.Database = server.Server
 		}
 	}
 	r, err := chaos.Run(t.Context(), o)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -83,6 +84,10 @@ func (w *world) network(r *rand.Rand) *proxy {
 	return w.links[[2]string{domains[from], domains[to]}]
 }
 
+// processFaults is how many of the faults, the first ones, have to do with
+// processes.
+const processFaults = 10
+
 var faults = []fault{
 	{"kill -9 of a provider's process", on(func(ctx context.Context, w *world, p *cluster.Provider, r *rand.Rand) { down(ctx, w, p, r, p.Kill) })},
 	{"SIGTERM and restart of a provider's process", on(func(ctx context.Context, w *world, p *cluster.Provider, r *rand.Rand) { down(ctx, w, p, r, p.Stop) })},
@@ -123,6 +128,37 @@ var faults = []fault{
 		pause(ctx, time.Second, 4*time.Second, r)
 		unlimit(pr.Pid)
 	})},
+	{"full disk of PostgreSQL", func(ctx context.Context, w *world, r *rand.Rand) {
+		if w.Database == nil {
+			return
+		}
+		pids := w.Database.Processes()
+		for _, pid := range pids {
+			limit(pid, 4096)
+		}
+		pause(ctx, time.Second, 4*time.Second, r)
+		for _, pid := range append(pids, w.Database.Processes()...) {
+			unlimit(pid)
+		}
+		// It may have given up, as it must when its log can't be written.
+		if err := w.Database.Restart(); err != nil {
+			w.finding("PostgreSQL does not start after its disk was full: %v", err)
+		}
+	}},
+	{"no LISTEN: nodes poll", func(ctx context.Context, w *world, r *rand.Rand) {
+		if w.Database == nil {
+			return
+		}
+		for until := time.Now().Add(time.Second + time.Duration(r.Int64N(int64(4*time.Second)))); time.Now().Before(until) && ctx.Err() == nil; {
+			w.Database.CutListeners(ctx)
+			pause(ctx, 50*time.Millisecond, 100*time.Millisecond, r)
+		}
+	}},
+	{"slow disk of a provider's process", on(func(ctx context.Context, w *world, p *cluster.Provider, r *rand.Rand) {
+		w.disk(p, 20*time.Millisecond+time.Duration(r.Int64N(int64(400*time.Millisecond))))
+		pause(ctx, time.Second, 5*time.Second, r)
+		w.disk(p, 0)
+	})},
 	{"clock jump of a provider's process", on(func(ctx context.Context, w *world, p *cluster.Provider, r *rand.Rand) {
 		w.clock(p, time.Duration(r.Int64N(int64(40*time.Second)))-20*time.Second)
 		pause(ctx, time.Second, 5*time.Second, r)
@@ -134,6 +170,8 @@ var faults = []fault{
 	{"partition: everything swallowed", between(mood{hole: true})},
 	{"answers swallowed: requests are repeated", between(mood{mute: true})},
 	{"delay", between(mood{delay: 150 * time.Millisecond})},
+	{"loss: a tenth of the pieces comes late, as when TCP repeats them", between(mood{loss: 10})},
+	{"reordering: connections overtake each other", between(mood{reorder: 400 * time.Millisecond})},
 	{"connections cut in the middle of records", between(mood{cut: 10})},
 	{"all connections reset", func(_ context.Context, w *world, r *rand.Rand) { w.network(r).reset() }},
 }
@@ -141,7 +179,7 @@ var faults = []fault{
 // faults breaks things, mostly one after the other and sometimes two at a time.
 func (w *world) faults(ctx context.Context, r *rand.Rand) {
 	list := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
-		return len(w.Faults) > 0 && !slices.Contains(w.Faults, f.name) || w.Database == nil && f.name == "kill -9 of PostgreSQL"
+		return len(w.Faults) > 0 && !slices.Contains(w.Faults, f.name) || w.Database == nil && (strings.Contains(f.name, "PostgreSQL") || strings.Contains(f.name, "LISTEN"))
 	})
 	var lanes sync.WaitGroup
 	defer lanes.Wait()
@@ -152,7 +190,7 @@ func (w *world) faults(ctx context.Context, r *rand.Rand) {
 			r := rand.New(rand.NewPCG(seed, uint64(lane)))
 			var own []fault
 			for i, f := range list {
-				if process := slices.IndexFunc(faults, func(g fault) bool { return g.name == f.name }) < 7; process == (lane == 0) {
+				if process := slices.IndexFunc(faults, func(g fault) bool { return g.name == f.name }) < processFaults; process == (lane == 0) {
 					own = append(own, list[i])
 				}
 			}
@@ -170,9 +208,15 @@ func (w *world) faults(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// clock moves the clock of a process, which reads the file once in a while.
-func (w *world) clock(p *cluster.Provider, by time.Duration) {
-	if err := os.WriteFile(p.Config+".clock", []byte(by.String()), 0o600); err != nil {
+// clock moves the clock of a process.
+func (w *world) clock(p *cluster.Provider, by time.Duration) { w.tell(p, ".clock", by) }
+
+// disk makes each commit of a process take longer.
+func (w *world) disk(p *cluster.Provider, by time.Duration) { w.tell(p, ".disk", by) }
+
+// tell writes a file that the process reads once in a while, as Provide does.
+func (w *world) tell(p *cluster.Provider, suffix string, by time.Duration) {
+	if err := os.WriteFile(p.Config+suffix, []byte(by.String()), 0o600); err != nil {
 		w.finding("%v", err)
 	}
 }

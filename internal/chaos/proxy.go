@@ -31,11 +31,18 @@ type mood struct {
 	hole   bool          // take everything, pass nothing on
 	mute   bool          // pass requests on, swallow answers
 	delay  time.Duration // of each piece, in both directions
-	cut    int           // one of so many pieces is cut in the middle, with its connection; 0: none
+	loss   int           // one of so many pieces comes 200 ms to 1.2 s later, and what follows on its connection after it; 0: none
+	// reorder holds each connection's requests back for a time of its own, up to so
+	// long: what was sent first over one comes later than what was sent over another.
+	reorder time.Duration
+	cut     int // one of so many pieces is cut in the middle, with its connection; 0: none
 }
 
 // A link is one connection through a proxy.
-type link struct{ in, out net.Conn }
+type link struct {
+	in, out net.Conn
+	share   float64 // of the longest time by which connections are held back
+}
 
 func (l *link) close() {
 	// A reset, not an orderly end.
@@ -84,10 +91,16 @@ func (p *proxy) reset() {
 	}
 }
 
-func (p *proxy) now() (mood, bool) {
+// now says what to do with a piece: how long to hold it back, and whether to cut.
+func (p *proxy) now(l *link) (m mood, wait time.Duration, cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.mood, p.mood.cut > 0 && p.random.IntN(p.mood.cut) == 0
+	m = p.mood
+	wait = m.delay + time.Duration(l.share*float64(m.reorder))
+	if m.loss > 0 && p.random.IntN(m.loss) == 0 {
+		wait += 200*time.Millisecond + time.Duration(p.random.Int64N(int64(time.Second)))
+	}
+	return m, wait, m.cut > 0 && p.random.IntN(m.cut) == 0
 }
 
 func (p *proxy) close() {
@@ -105,7 +118,10 @@ func (p *proxy) accept() {
 		if err != nil {
 			continue
 		}
-		if m, _ := p.now(); m.refuse {
+		p.mu.Lock()
+		refuse := p.mood.refuse
+		p.mu.Unlock()
+		if refuse {
 			(&link{in: in}).close()
 			continue
 		}
@@ -117,8 +133,8 @@ func (p *proxy) serve(in net.Conn) {
 	p.mu.Lock()
 	targets := p.targets
 	order := p.random.Perm(len(targets))
+	l := &link{in: in, share: p.random.Float64()}
 	p.mu.Unlock()
-	l := &link{in: in}
 	for _, i := range order { // the first node that answers
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		out, err := new(net.Dialer).DialContext(ctx, "tcp", targets[i])
@@ -149,10 +165,8 @@ func (p *proxy) copy(l *link, to, from net.Conn, answers bool) {
 	b := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(b)
-		m, cut := p.now()
-		if m.delay > 0 {
-			time.Sleep(m.delay)
-		}
+		m, wait, cut := p.now(l)
+		time.Sleep(wait)
 		switch {
 		case n == 0:
 		case m.hole || m.mute && answers:

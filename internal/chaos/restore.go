@@ -26,7 +26,7 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer logs.Close()
-	w := &world{Options: o, dir: o.Dir, logs: logs, links: map[[2]string]*proxy{}, doors: map[string]*proxy{}, counts: map[string]int{}}
+	w := newWorld(o, logs)
 	start := time.Now()
 	defer w.stop()
 	if err := w.start(ctx); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/comity-im/comity/client"
 	"github.com/comity-im/comity/internal/cluster"
+	"github.com/comity-im/comity/internal/pgserver"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/policy"
 )
@@ -30,11 +31,8 @@ type Options struct {
 	// Store is the PostgreSQL of the first provider, which then has two nodes;
 	// empty: SQLite and one node. Database kills and restarts its server.
 	Store    string
-	Database interface {
-		Kill(os.Signal)
-		Restart() error
-	}
-	Faults []string // only those; empty: all
+	Database *pgserver.Server
+	Faults   []string // only those; empty: all
 }
 
 // The providers: the hub of the first room, on PostgreSQL if there is one, the hub
@@ -58,6 +56,12 @@ type world struct {
 	mu       sync.Mutex
 	counts   map[string]int
 	findings []string
+	lines    map[string]int // findings by their format
+}
+
+// newWorld is a world that has not begun yet.
+func newWorld(o Options, logs io.Writer) *world {
+	return &world{Options: o, dir: o.Dir, logs: logs, links: map[[2]string]*proxy{}, doors: map[string]*proxy{}, counts: map[string]int{}, lines: map[string]int{}}
 }
 
 func (w *world) count(what string) {
@@ -69,7 +73,12 @@ func (w *world) count(what string) {
 func (w *world) finding(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.findings = append(w.findings, fmt.Sprintf(format, args...))
+	// One loss often is hundreds of lines: the first ones say enough.
+	if w.lines[format]++; w.lines[format] <= 8 {
+		w.findings = append(w.findings, fmt.Sprintf(format, args...))
+	} else if w.lines[format] == 9 {
+		w.findings = append(w.findings, "and more like it")
+	}
 }
 
 // A Report is what a run did and found.
@@ -103,7 +112,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer logs.Close()
-	w := &world{Options: o, dir: o.Dir, logs: logs, links: map[[2]string]*proxy{}, doors: map[string]*proxy{}, counts: map[string]int{}}
+	w := newWorld(o, logs)
 	start := time.Now()
 	defer w.stop()
 	if err := w.start(ctx); err != nil {
@@ -307,6 +316,7 @@ func (w *world) heal(ctx context.Context) error {
 	}
 	for _, p := range w.cluster.Providers {
 		w.clock(p, 0)
+		w.disk(p, 0)
 		if pr := p.Process(); p.Up() {
 			pr.Signal(syscall.SIGCONT)
 			unlimit(pr.Pid)
