@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -28,6 +29,11 @@ type Limits struct {
 	// LoginsPerSecond and LoginBurst bound the log-ins under one name; 0.2 and 20.
 	LoginsPerSecond float64
 	LoginBurst      int
+	// AddressPerSecond and AddressBurst bound the registrations and log-ins from
+	// one address, or one /64 network of IPv6; 1 and 100. Loopback addresses are
+	// not counted: there may be a proxy.
+	AddressPerSecond float64
+	AddressBurst     int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -49,6 +55,8 @@ func (l Limits) withDefaults() Limits {
 	whole(&l.Connections, 32)
 	float(&l.LoginsPerSecond, 0.2)
 	whole(&l.LoginBurst, 20)
+	float(&l.AddressPerSecond, 1)
+	whole(&l.AddressBurst, 100)
 	return l
 }
 
@@ -80,6 +88,7 @@ type users struct {
 	mu     sync.Mutex
 	of     map[mimi.UserURI]*usage
 	logins map[string]*rate.Limiter // by name
+	places map[netip.Prefix]*rate.Limiter
 }
 
 // usage is what one user does at present; users.mu covers the counts.
@@ -89,7 +98,7 @@ type usage struct {
 }
 
 func newUsers(l Limits) *users {
-	return &users{limits: l.withDefaults(), of: map[mimi.UserURI]*usage{}, logins: map[string]*rate.Limiter{}}
+	return &users{limits: l.withDefaults(), of: map[mimi.UserURI]*usage{}, logins: map[string]*rate.Limiter{}, places: map[netip.Prefix]*rate.Limiter{}}
 }
 
 // get returns the usage of a user; u.mu is held.
@@ -174,6 +183,33 @@ func (u *users) login(name string) error {
 	}
 	if wait := take(l); wait > 0 {
 		return tooMany(wait, "too many log-ins under this name")
+	}
+	return nil
+}
+
+// place counts a registration or a log-in from an address, host and port.
+func (u *users) place(remote string) error {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil || at.Addr().IsLoopback() {
+		return nil
+	}
+	addr, bits := at.Addr().Unmap().WithZone(""), 32
+	if addr.Is6() {
+		bits = 64
+	}
+	network, _ := addr.Prefix(bits)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l := u.places[network]
+	if l == nil {
+		if len(u.places) >= maxUsers {
+			clear(u.places)
+		}
+		l = rate.NewLimiter(rate.Limit(u.limits.AddressPerSecond), u.limits.AddressBurst)
+		u.places[network] = l
+	}
+	if wait := take(l); wait > 0 {
+		return tooMany(wait, "too many registrations and log-ins from this address")
 	}
 	return nil
 }

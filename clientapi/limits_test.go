@@ -3,6 +3,7 @@ package clientapi
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -119,6 +120,24 @@ func TestLoginsAreLimitedByName(t *testing.T) {
 	}
 	if w := request(h, "POST", "login", "", `{"user":"bob","password":"guess","device":"d"}`); w.Code != 401 {
 		t.Errorf("another name: %d", w.Code)
+	}
+}
+
+func TestLoginsAreLimitedByAddress(t *testing.T) {
+	h := NewHandler(HandlerConfig{Service: &busy{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Limits: Limits{AddressPerSecond: 0.001, AddressBurst: 2}})
+	for i, x := range []struct {
+		from string
+		want int
+	}{{"192.0.2.1:1", 401}, {"192.0.2.1:2", 401}, {"192.0.2.1:3", 429}, {"[::ffff:192.0.2.1]:3", 429}, {"192.0.2.2:1", 401},
+		{"[2001:db8::1]:1", 401}, {"[2001:db8::2]:1", 401}, {"[2001:db8::3]:1", 429}, {"[2001:db8:0:1::3]:1", 401},
+		{"127.0.0.1:1", 401}, {"127.0.0.1:2", 401}, {"127.0.0.1:3", 401}} {
+		r := httptest.NewRequest("POST", Prefix+"login", strings.NewReader(fmt.Sprintf(`{"user":"user%d","password":"guess","device":"d"}`, i)))
+		r.RemoteAddr = x.from
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != x.want || (w.Code == 429 && w.Header().Get("Retry-After") == "") {
+			t.Errorf("log-in %d from %s: %d, not %d", i, x.from, w.Code, x.want)
+		}
 	}
 }
 

@@ -32,6 +32,9 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request, _ Device, _ stri
 
 func (h *Handler) session(w http.ResponseWriter, r *http.Request, open func(context.Context, Login) (Session, error)) error {
 	var l Login
+	if err := h.users.place(r.RemoteAddr); err != nil {
+		return err
+	}
 	if err := readJSON(w, r, &l); err != nil {
 		return err
 	}

@@ -186,7 +186,9 @@ type Provider struct {
 	delivery *delivery.Deliverer
 	hub      *hub.Hub
 	hubKeys  *hub.Keys
-	removals chan struct{} // holds one token when somebody is to be taken out of a room
+	// endedAfter is where the next look at quiet rooms begins; Trim alone uses it.
+	endedAfter int64
+	removals   chan struct{} // holds one token when somebody is to be taken out of a room
 
 	discovery *discovery.Discovery
 	abuse     *abuse.Abuse
@@ -398,7 +400,37 @@ func (p *Provider) Trim(ctx context.Context) error {
 			}
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return p.dropEnded(ctx, before)
+}
+
+// endedAtOnce is how many quiet rooms are looked at, in each round of Trim,
+// whether they have ended.
+const endedAtOnce = 200
+
+// dropEnded removes hosted rooms that have ended and of which nothing is left to
+// read. Each round goes on where the last one stopped.
+func (p *Provider) dropEnded(ctx context.Context, beforeMillis int64) error {
+	var rooms []store.Room
+	err := p.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		rooms, err = tx.QuietRooms(string(p.cfg.Domain), p.endedAfter, beforeMillis, endedAtOnce)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.endedAfter = 0
+	for _, r := range rooms {
+		if _, err := p.hub.DropEnded(ctx, mimi.RoomURI(r.URI)); err != nil {
+			return err
+		}
+		if len(rooms) == endedAtOnce {
+			p.endedAfter = r.ID
+		}
+	}
+	return nil
 }
 
 // sender delivers to followers over the peers.

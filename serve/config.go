@@ -126,6 +126,8 @@ type Limits struct {
 	SubmitBurst       int     `toml:"submit_burst"`
 	LoginsPerMinute   float64 `toml:"logins_per_minute"`
 	LoginBurst        int     `toml:"login_burst"`
+	AddressPerMinute  float64 `toml:"address_per_minute"`
+	AddressBurst      int     `toml:"address_burst"`
 }
 
 // Example is a config file with every setting and its default.
@@ -200,6 +202,8 @@ submits_per_second = 500.0   # messages of one user; on a connection they are re
 submit_burst = 5000
 logins_per_minute = 12.0     # log-ins under one name
 login_burst = 20
+address_per_minute = 60.0    # registrations and log-ins from one address (IPv6: one /64); loopback is not counted
+address_burst = 100
 `
 
 // Default is the config of a file that says nothing.
@@ -378,5 +382,6 @@ func (l *Limits) clients() clientapi.Limits {
 	return clientapi.Limits{
 		PerSecond: l.ClientPerSecond, Burst: l.ClientBurst, Concurrent: l.ClientConcurrent, Connections: l.ClientConnections,
 		SubmitsPerSecond: l.SubmitsPerSecond, SubmitBurst: l.SubmitBurst, LoginsPerSecond: l.LoginsPerMinute / 60, LoginBurst: l.LoginBurst,
+		AddressPerSecond: l.AddressPerMinute / 60, AddressBurst: l.AddressBurst,
 	}
 }

@@ -205,6 +205,13 @@ func (tx *Tx) DropIdleRooms(hub string, beforeMillis int64, limit int) (int, err
 	return len(ids), nil
 }
 
+// QuietRooms returns up to limit rooms hosted at hub, by ID, those after the given
+// one, whose log is empty and in which nothing was accepted since beforeMillis.
+func (tx *Tx) QuietRooms(hub string, afterRoom, beforeMillis int64, limit int) ([]Room, error) {
+	return collect(tx, scanRoom, "SELECT "+roomColumns+` FROM rooms r WHERE hub = ? AND room_id > ? AND last_ms < ?
+		AND NOT EXISTS (SELECT 1 FROM room_log l WHERE l.room_id = r.room_id) ORDER BY room_id LIMIT ?`, hub, afterRoom, beforeMillis, int64(limit))
+}
+
 // RoomsToTrim returns the IDs of up to limit rooms after the given one that
 // have events accepted before beforeMillis.
 func (tx *Tx) RoomsToTrim(afterRoom, beforeMillis int64, limit int) ([]int64, error) {

@@ -21,6 +21,12 @@ func (tx *Tx) CreateMeta(name string, value []byte) ([]byte, error) {
 	return tx.Meta(name)
 }
 
+// DropMeta removes the values whose names begin with a prefix and that are equal
+// to one, and returns how many.
+func (tx *Tx) DropMeta(prefix string, value []byte) (int64, error) {
+	return tx.exec("DELETE FROM meta WHERE name >= ? AND name < ? AND value = ?", prefix, prefix+"\x7f", value)
+}
+
 // Answer returns the stored answer to a request with this SHA-256, and when it
 // was given, or ErrNotFound.
 func (tx *Tx) Answer(digest [32]byte) (answer []byte, createdMillis int64, err error) {

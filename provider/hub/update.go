@@ -80,6 +80,10 @@ func (r *hosted) create(creator mimi.UserURI, client mimi.ClientURI, info *mls.G
 	return at, nil
 }
 
+// fixedRooms is what the names of the Metas begin with that say which room a set
+// of people has.
+const fixedRooms = "fixed/"
+
 // onlyRoomOf: of rooms with fixed membership there is one for any set of people
 // (room policy §5).
 func (h *Hub) onlyRoomOf(tx *store.Tx, uri mimi.RoomURI, view *room.View) error {
@@ -87,7 +91,7 @@ func (h *Hub) onlyRoomOf(tx *store.Tx, uri mimi.RoomURI, view *room.View) error 
 	if !ok {
 		return nil
 	}
-	name := "fixed/" + hex.EncodeToString(digest[:])
+	name := fixedRooms + hex.EncodeToString(digest[:])
 	have, err := tx.CreateMeta(name, []byte(uri))
 	if err != nil || string(have) == string(uri) {
 		return err
