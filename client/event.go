@@ -34,6 +34,8 @@ const (
 	EventProposed EventKind = "proposed"
 	// EventRepaired: this device had got out of step with a room and is back. Text says what was wrong.
 	EventRepaired EventKind = "repaired"
+	// EventRefounded: this device gave the room a new MLS group; the others come into it by themselves.
+	EventRefounded EventKind = "refounded"
 	// EventProblem: something is wrong that the user should know. Text says what.
 	EventProblem EventKind = "problem"
 	// EventOnline, EventOffline: the connection to the provider. Text says why it is lost.

@@ -70,10 +70,17 @@ func (c *Client) join(ctx context.Context, r *roomState, code []byte, role strin
 		if err != nil {
 			return err
 		}
-		if err := c.believing(ctx, func() error { return c.prepareJoin(ctx, r, tbe, code, role) }); err != nil {
+		var gone []departure
+		err = c.believing(ctx, func() (err error) {
+			gone, err = c.prepareJoin(ctx, r, tbe, code, role)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		if err := c.resolve(ctx, r); !errors.Is(err, errAgain) {
+		if err := c.resolve(ctx, r); err == nil {
+			return c.again(ctx, r, c.depart(ctx, r, gone))
+		} else if !errors.Is(err, errAgain) {
 			return err
 		}
 	}
@@ -138,36 +145,38 @@ func (c *Client) checkSender(resp *mimi.GroupInfoResponse, tbe *mimi.GroupInfoRa
 	return nil
 }
 
-// prepareJoin makes the external Commit and stores it with the group that it makes.
-func (c *Client) prepareJoin(ctx context.Context, r *roomState, tbe *mimi.GroupInfoRatchetTreeTBE, code []byte, role string) error {
+// prepareJoin makes the external Commit and stores it with the group that it makes. It returns whom this device has seen go
+// that the hub, gone back to an older state, has in the room.
+func (c *Client) prepareJoin(ctx context.Context, r *roomState, tbe *mimi.GroupInfoRatchetTreeTBE, code []byte, role string) ([]departure, error) {
 	leaf, err := c.leaf(ctx, tbe.GroupInfo.GroupContext.CipherSuite)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	theirs, err := room.NewView(&tbe.GroupInfo.GroupContext)
+	if err != nil {
+		return nil, err
 	}
 	params := room.JoinParams{Room: r.uri, Info: &tbe.GroupInfo, Tree: tbe.RatchetTreeOption, Pending: tbe.PendingProposals, Leaf: leaf,
 		Role: policy.NoRole, HasCode: code != nil}
 	if role != "" {
-		view, err := room.NewView(&tbe.GroupInfo.GroupContext)
-		if err != nil {
-			return err
-		}
-		if params.Role, err = roleOf(view.Roles(), role); err != nil {
-			return err
+		if params.Role, err = roleOf(theirs.Roles(), role); err != nil {
+			return nil, err
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	staged, err := room.StageJoin(c.rand, c.roomConfig(), params)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	gone := departed(r, theirs)
 	next := staged.Room()
 	e := Event{Kind: EventJoined, Epoch: next.View().Epoch()}
 	if r.rec.repair != "" {
 		e.Kind, e.Text = EventRepaired, r.rec.repair
 	}
 	p := &pendingRecord{kind: pendingJoin, epoch: tbe.GroupInfo.GroupContext.Epoch}
-	return c.pend(ctx, r, p, next, staged.Bundle(), []Event{e})
+	return gone, c.pend(ctx, r, p, next, staged.Bundle(), []Event{e})
 }
 
 // authenticator is the MLS epoch authenticator of a room, in hexadecimal: devices
@@ -186,6 +195,12 @@ func (c *Client) suspicious(ctx context.Context, r *roomState) error {
 	c.mu.Lock()
 	why := r.suspect
 	r.suspect = ""
+	if r.group != nil && (r.rec.standing == Joined || r.rec.standing == Refused) && !bytes.Equal(theirs.GroupID, r.group.Group().GroupID()) {
+		events, err = c.write(ctx, func(b *batch) error { return b.another(r, theirs) }, r)
+		c.mu.Unlock()
+		c.notify.tell(events...)
+		return err
+	}
 	if r.group != nil && r.rec.standing == Joined && why != "" {
 		mine := r.group.View().Context()
 		events, err = c.write(ctx, func(b *batch) error {

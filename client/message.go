@@ -83,6 +83,9 @@ func (b *batch) application(r *roomState, m *mimi.FanoutMessage, seq uint64) err
 	if r.group == nil || r.group.Group().Removed() {
 		return nil
 	}
+	if other, err := b.elsewhere(r, &m.Message, m.Timestamp); other {
+		return err
+	}
 	if now := r.group.View().Epoch(); epoch > now {
 		_, err := b.behind(r, epoch)
 		return err

@@ -137,7 +137,7 @@ func (b *batch) raise(r *roomState, e Event) error {
 	}
 	b.events = append(b.events, e)
 	switch e.Kind {
-	case EventJoined, EventOut, EventAdded, EventRemoved, EventRole, EventChanged, EventRepaired, EventProblem:
+	case EventJoined, EventOut, EventAdded, EventRemoved, EventRole, EventChanged, EventRepaired, EventRefounded, EventProblem:
 	default:
 		return nil
 	}
@@ -232,6 +232,12 @@ func (b *batch) schedule(r *roomState) {
 	case r.leaveAt.IsZero():
 		r.leaveAt = c.cfg.Now().Add(c.cfg.CommitDelay())
 	}
+	if r.group != nil && r.rec.standing == Joined && r.rec.repair == "" && r.group.Ended() != nil {
+		if r.commitAt.IsZero() {
+			r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay()) // to found the next group
+		}
+		return
+	}
 	if r.group == nil || r.rec.standing != Joined || r.group.Group().Removed() || len(r.group.Group().Pending()) == 0 || targeted(r.group) {
 		r.commitAt = time.Time{}
 		return
@@ -316,6 +322,9 @@ func (b *batch) enter(r *roomState, g *room.Room) error {
 	if err := b.abandon(r); err != nil {
 		return err
 	}
+	if err := b.unneed(r); err != nil {
+		return err
+	}
 	r.group, r.began = g, 0
 	r.rec.standing, r.rec.why, r.rec.repair, r.failures = Joined, "", "", 0
 	r.rec.name = g.View().Metadata().RoomName
@@ -361,6 +370,9 @@ func (b *batch) settle(r *roomState, at mimi.Millis) error {
 	}
 	switch p.kind {
 	case pendingJoin, pendingCreate:
+		if err := b.unneed(r); err != nil {
+			return err
+		}
 		if r.rec.standing != Leaving { // which came in anew to leave in this epoch
 			r.rec.standing = Joined
 		}
@@ -373,6 +385,7 @@ func (b *batch) settle(r *roomState, at mimi.Millis) error {
 	}
 	r.rec.name = r.group.View().Metadata().RoomName
 	b.touch(r)
+	b.ended(r)
 	b.schedule(r)
 	var events []Event
 	if err := json.Unmarshal(p.events, &events); err != nil && len(p.events) > 0 {
@@ -440,8 +453,11 @@ func (b *batch) commit(r *roomState, m *mimi.FanoutMessage) error {
 		}
 		return b.stapled(r, m)
 	}
-	if r.group == nil || r.group.Group().Removed() || r.rec.standing == Refused {
+	if r.group == nil || r.group.Group().Removed() {
 		return nil
+	}
+	if other, err := b.elsewhere(r, &m.Message, m.Timestamp); other || r.rec.standing == Refused {
+		return err
 	}
 	epoch := handshakeEpoch(&m.Message)
 	if epoch+1 < r.group.View().Epoch() && r.began != 0 && m.Timestamp > r.began {
@@ -479,6 +495,7 @@ func (b *batch) commit(r *roomState, m *mimi.FanoutMessage) error {
 		return err
 	}
 	r.repairs, r.began = 0, m.Timestamp
+	b.ended(r)
 	return b.stapled(r, m)
 }
 
@@ -574,6 +591,9 @@ func (b *batch) proposals(r *roomState, m *mimi.FanoutMessage) error {
 	}
 	if r.group == nil || r.group.Group().Removed() || r.rec.standing == Refused {
 		return nil
+	}
+	if other, err := b.elsewhere(r, &m.Message, m.Timestamp); other {
+		return err
 	}
 	if other, err := b.behind(r, handshakeEpoch(&m.Message)); other {
 		return err
@@ -720,6 +740,8 @@ func line(e *Event) string {
 		return fmt.Sprintf("%s%s proposes %s", room, e.User, clip(e.Text))
 	case EventRepaired:
 		return room + "back in step: " + clip(e.Text)
+	case EventRefounded:
+		return room + "founded anew: another MLS group, the same room"
 	case EventProblem:
 		return room + clip(e.Text)
 	case EventOnline:

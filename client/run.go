@@ -109,6 +109,9 @@ func (c *Client) connected(ctx context.Context) error {
 	c.conn, c.info, c.caught, c.looked = conn, nil, false, false
 	for _, r := range c.rooms {
 		r.retryAt, r.failures = time.Time{}, 0
+		if r.rec.standing == Joined && r.rec.why == whyEnded && r.commitAt.IsZero() {
+			r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay())
+		}
 	}
 	c.touch()
 	c.mu.Unlock()
@@ -442,6 +445,8 @@ func (c *Client) comeIn(ctx context.Context, r *roomState) error {
 		r.repairs++
 		c.mu.Unlock()
 		return nil
+	case errors.As(err, &refused) && refused.Why == room.ErrClosed.Error():
+		return err // another group is being made
 	case errors.As(err, &denied) && !repairing && c.unknown(r):
 		return c.decline(ctx, r)
 	case errors.As(err, &denied) && leaving:
@@ -495,7 +500,20 @@ func (c *Client) bar(ctx context.Context, r *roomState, why string) error {
 
 // commitPending commits what others proposed.
 func (c *Client) commitPending(ctx context.Context, r *roomState) error {
-	err := c.changeHeld(ctx, r, func(g *room.Room) (handshake, error) {
+	c.mu.Lock()
+	g, err := c.held(ctx, r)
+	ended := err == nil && g != nil && g.Ended() != nil
+	if ended {
+		r.commitAt = c.cfg.Now().Add(10 * time.Second) // if it comes to nothing
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if ended {
+		return c.foundNext(ctx, r)
+	}
+	err = c.changeHeld(ctx, r, func(g *room.Room) (handshake, error) {
 		if len(g.Group().Pending()) == 0 || targeted(g) {
 			return handshake{}, errNothing
 		}

@@ -96,6 +96,8 @@ func TestSemiPrivate(t *testing.T) {
 			if m.SemiPrivateMessage.ContentType == mls.ContentCommit {
 				commits++
 			}
+		case m.PublicMessage != nil && m.PublicMessage.Content.Proposal != nil && m.PublicMessage.Content.Proposal.Type == mls.ProposalSelfRemove:
+			// public by Decision 120: a leaf goes
 		case m.PublicMessage != nil && m.PublicMessage.Content.Sender.Type != mls.SenderExternal:
 			t.Errorf("a %v of a member is public", m.PublicMessage.Content.ContentType)
 		}

@@ -307,6 +307,13 @@ func (c *Client) sendNext(ctx context.Context, r *roomState) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if resp.StatusCode == mimi.SubmitEpochTooOld && o.epoch >= resp.CurrentEpoch {
+		// Too old, and of no earlier epoch: of another group than the hub's.
+		if _, err := c.forked(ctx, r, k, o); err != nil {
+			return false, err
+		}
+		return false, errWait
+	}
 	if resp.StatusCode == mimi.SubmitNotAllowed {
 		if forked, err := c.forked(ctx, r, k, o); err != nil || forked {
 			return false, err
@@ -336,6 +343,16 @@ func (c *Client) forked(ctx context.Context, r *roomState, k []byte, o *outboxRe
 		return false, nil
 	}
 	mine := r.group.View().Context()
+	if !bytes.Equal(theirs.GroupID, mine.GroupID) {
+		_, err := c.write(ctx, func(b *batch) error {
+			o.old, o.need = true, 0
+			if err := put(b.tx, k, o); err != nil {
+				return err
+			}
+			return b.repair(r, foundedAnew)
+		}, r)
+		return err == nil, err
+	}
 	if theirs.Epoch > mine.Epoch || theirs.Epoch == mine.Epoch && bytes.Equal(theirs.ConfirmedTranscriptHash, mine.ConfirmedTranscriptHash) {
 		return false, nil
 	}
@@ -430,7 +447,7 @@ func (c *Client) seal(ctx context.Context, r *roomState) (k []byte, o *outboxRec
 		if len(o.sealed) > 0 && !o.old {
 			return nil
 		}
-		if o.old && g.View().Epoch() < o.need || len(g.Group().Pending()) > 0 {
+		if !g.Active() || o.old && g.View().Epoch() < o.need || len(g.Group().Pending()) > 0 {
 			return errWait
 		}
 		tag := o.tag

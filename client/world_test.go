@@ -33,8 +33,10 @@ type world struct {
 	providers map[mimi.ProviderDomain]*provider.Provider
 	stores    map[mimi.ProviderDomain]*store.Store
 
-	mu   sync.Mutex
-	down map[mimi.ProviderDomain]bool // can't be reached by other providers
+	mu      sync.Mutex
+	devices []*device
+	ends    map[mimi.ProviderDomain]func() // stop a provider
+	down    map[mimi.ProviderDomain]bool   // can't be reached by other providers
 	// forge is what a hub makes of events on their way to a follower; nil: nothing.
 	forge func(to mimi.ProviderDomain, list []mimi.FanoutMessage) []mimi.FanoutMessage
 	bend  func(of mimi.ProviderDomain, answer any)
@@ -42,10 +44,10 @@ type world struct {
 }
 
 // Peer is a provider as another one reaches it.
-func (w *world) Peer(d mimi.ProviderDomain) mimi.Hub { return &peer{w.providers[d], w, d} }
+func (w *world) Peer(d mimi.ProviderDomain) mimi.Hub { return &peer{w.provider(d), w, d} }
 
 func (w *world) Issuers(_ context.Context, d mimi.ProviderDomain) ([]*x509.Certificate, error) {
-	p := w.providers[d]
+	p := w.provider(d)
 	if p == nil {
 		return nil, fmt.Errorf("there is no %s", d)
 	}
@@ -70,27 +72,75 @@ func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
 	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}, stores: map[mimi.ProviderDomain]*store.Store{},
 		down: map[mimi.ProviderDomain]bool{}}
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	var wg sync.WaitGroup
+	w.ends = map[mimi.ProviderDomain]func(){}
 	for _, d := range domains {
 		s, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "provider.db"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := provider.New(ctx, provider.Config{Domain: d, Store: s, Peers: w, Logger: logger.With("provider", d)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.providers[d], w.stores[d] = p, s
-		t.Cleanup(func() { s.Close() })
-	}
-	for _, p := range w.providers {
-		wg.Go(func() { p.Run(ctx) })
+		w.run(d, s, logger)
 	}
 	t.Cleanup(func() {
 		cancel()
-		wg.Wait()
+		for _, end := range w.ends {
+			end()
+		}
 	})
 	return w
+}
+
+// run runs a provider on a database.
+func (w *world) run(d mimi.ProviderDomain, s *store.Store, logger *slog.Logger) {
+	w.t.Helper()
+	p, err := provider.New(w.ctx, provider.Config{Domain: d, Store: s, Peers: w, Logger: logger.With("provider", d)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Run(ctx)
+	}()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.providers[d], w.stores[d] = p, s
+	w.ends[d] = func() {
+		cancel()
+		<-done
+		s.Close()
+	}
+}
+
+// provider is the one that runs for a domain now.
+func (w *world) provider(d mimi.ProviderDomain) *provider.Provider {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.providers[d]
+}
+
+// restore lets a provider go on with a backup of its database.
+func (w *world) restore(d mimi.ProviderDomain, backup string) {
+	w.t.Helper()
+	for _, dev := range w.devices {
+		if dev.User().Host() == d {
+			dev.link.setCut(true)
+		}
+	}
+	w.ends[d]()
+	s, err := sqlite.Open(w.ctx, backup)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.run(d, s, slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	for _, dev := range w.devices {
+		if dev.User().Host() == d {
+			dev.link.mu.Lock()
+			dev.link.svc = w.provider(d).Clients()
+			dev.link.mu.Unlock()
+			dev.link.setCut(false)
+		}
+	}
 }
 
 type testWriter struct{ t *testing.T }
@@ -142,6 +192,9 @@ func (w *world) deviceIn(name string, store client.Store) *device {
 	d := &device{w: w, name: name, store: store, more: make(chan struct{})}
 	d.link = &link{svc: svc, dev: clientapi.Device{User: s.User, Client: s.Client}, insert: make(chan clientapi.Event)}
 	d.start()
+	w.mu.Lock()
+	w.devices = append(w.devices, d)
+	w.mu.Unlock()
 	return d
 }
 

@@ -265,7 +265,8 @@ func (s service) KeyMaterial(ctx context.Context, d clientapi.Device, target mim
 // time mean nothing to it.
 func (s service) Update(ctx context.Context, d clientapi.Device, uri mimi.RoomURI, r *mimi.UpdateRequest) (*mimi.UpdateRoomResponse, error) {
 	m := r.Bundle.ProposalOrCommit.PublicMessage
-	joins := m != nil && m.Content.Sender.Type == mls.SenderNewMemberCommit
+	joins := m != nil && m.Content.Sender.Type == mls.SenderNewMemberCommit ||
+		r.Bundle.RatchetTreeOption.Representation == mls.RatchetTreeFull // it may found another group for the room
 	fresh := false
 	if joins {
 		err := s.p.cfg.Store.Update(ctx, func(tx *store.Tx) error {

@@ -94,6 +94,12 @@ func (tx *Tx) SwapRoom(id, ifVersion int64, head []byte, records []Record) error
 	return tx.PutRecords(id, records)
 }
 
+// DropRecords deletes all records of a room.
+func (tx *Tx) DropRecords(id int64) error {
+	_, err := tx.exec("DELETE FROM room_records WHERE room_id = ?", id)
+	return err
+}
+
 // PutRecords stores or deletes records of a room.
 func (tx *Tx) PutRecords(id int64, records []Record) error {
 	for _, r := range records {

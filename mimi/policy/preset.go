@@ -226,8 +226,9 @@ var (
 	ownMembership = []Capability{mimi.CanAddOwnClient, mimi.CanRemoveOwnClient, mimi.CanRemoveSelf}
 )
 
-// cooperative is room policy A.1. Beyond the draft's list, super_admin also has canChangeRoleDefinitions and
-// canChangeOtherPolicyAttribute: without them only the hub could change anything later.
+// cooperative is room policy A.1. Beyond the draft's list, super_admin also has canChangeRoleDefinitions,
+// canChangeOtherPolicyAttribute and canSendMLSReinitProposal: without them only the hub could change anything later, and
+// nobody could found the room anew.
 func cooperative() *mimi.RoleData {
 	user := caps([]Capability{mimi.CanAddParticipant, mimi.CanRemoveParticipant}, ownMembership, []Capability{
 		mimi.CanSendMessage, mimi.CanReceiveMessage, mimi.CanCopyMessage, mimi.CanReportAbuse, mimi.CanReplyToMessage,
@@ -242,7 +243,7 @@ func cooperative() *mimi.RoleData {
 	})
 	super := caps(admin, []Capability{
 		mimi.CanChangeRoomMembershipStyle, mimi.CanChangePreauthorizedUserList, mimi.CanDestroyRoom,
-		mimi.CanChangeRoleDefinitions, mimi.CanChangeOtherPolicyAttribute,
+		mimi.CanChangeRoleDefinitions, mimi.CanChangeOtherPolicyAttribute, mimi.CanSendMLSReinitProposal,
 	})
 	return &mimi.RoleData{Roles: []mimi.Role{
 		stranger(nil),

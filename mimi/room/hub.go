@@ -261,6 +261,8 @@ type UpdateInput struct {
 	// Parent is the parent room of a parent-dependent one, to which participants must belong. It is not looked at if nobody
 	// is added.
 	Parent *View
+	// Next is how the hub treats another group for the room, if the bundle founds one; nil: like the present one.
+	Next *HubConfig
 }
 
 // Update judges a Commit or a bundle of proposals. Errors are a *Refusal, or say that the bundle does not hold what it must

@@ -60,11 +60,15 @@ func (h *Hub) Submit(in SubmitInput) (*Submission, error) {
 	if in.Message.WireFormat != mls.WireFormatPrivateMessage || m == nil || m.ContentType != mls.ContentApplication {
 		return refused("not an application message", nil)
 	}
+	// What was encrypted in a group that is over is to be encrypted again in the next one.
+	stale := func(description string, err error) (*Submission, error) {
+		return nil, &SubmitRefusal{Code: mimi.SubmitEpochTooOld, CurrentEpoch: h.Epoch(), Description: description, Err: err}
+	}
 	if h.closed {
-		return refused(ErrClosed.Error(), ErrClosed)
+		return stale(ErrClosed.Error(), ErrClosed)
 	}
 	if !bytes.Equal(m.GroupID, h.public.GroupID()) {
-		return refused("the message is for another group", nil)
+		return stale("the message is for another group", nil)
 	}
 	if in.Sending.Host() != in.From {
 		return refused(fmt.Sprintf("%s may not act for %s", in.From, in.Sending), nil)

@@ -2,6 +2,7 @@ package room
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/policy"
 	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/tlspl"
 )
 
@@ -31,26 +33,112 @@ func (h *Hub) Stuck() bool {
 	return true
 }
 
-// Refound takes up a new group for the room from its first GroupInfo and ratchet tree, which a client of the participant by
-// sends. It gives the Hub of the new group and its Next, whose records replace all records of the old one; nothing is sent,
-// and Merge on the new Hub takes it into effect. The error has a *policy.Denial in it where by may not.
-func (h *Hub) Refound(by mimi.UserURI, info *mls.GroupInfo, tree []byte, now mimi.Millis) (*Hub, *Next, error) {
+// Founds reports whether a bundle is the founding of another group for the room, rather than a change of the present one: a
+// Commit that comes with all of the new group, its GroupInfo and its tree.
+func (h *Hub) Founds(b *mimi.HandshakeBundle) bool {
+	info := b.GroupInfoOption.GroupInfo
+	return b.Commit() && b.GroupInfoOption.Representation == mimi.GroupInfoFull && info != nil &&
+		b.RatchetTreeOption.Representation == mls.RatchetTreeFull && !bytes.Equal(info.GroupContext.GroupID, h.public.GroupID())
+}
+
+// Refound takes up a new group for the room from the bundle of its first Commit, as the function Refound makes it. It gives
+// the Hub of the new group and its Next, whose records replace all records of the old one, and whose one event, the Commit,
+// tells the providers of the old group's members that there is a new one; Merge on the new Hub takes it into effect.
+// Errors are a *Refusal.
+func (h *Hub) Refound(in UpdateInput) (*Hub, *Next, error) {
+	next, n, err := h.refound(in)
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		return nil, nil, refusal
+	}
+	if err != nil {
+		if Denied(err) == nil {
+			return nil, nil, notAllowed(err.Error(), err)
+		}
+		return nil, nil, refuse(h.Epoch(), err)
+	}
+	return next, n, nil
+}
+
+func (h *Hub) refound(in UpdateInput) (*Hub, *Next, error) {
+	if !h.Founds(in.Bundle) {
+		return nil, nil, &StateError{Err: fmt.Errorf("this does not found another group")}
+	}
 	old := h.View()
-	next, n, err := NewHub(h.cfg, old.Room(), by, info, tree, max(now, h.last+1))
+	info := in.Bundle.GroupInfoOption.GroupInfo
+	by, err := h.founder(in.Bundle)
 	if err != nil {
 		return nil, nil, err
 	}
-	if bytes.Equal(next.public.GroupID(), h.public.GroupID()) {
-		return nil, nil, &StateError{Err: fmt.Errorf("the new group has the ID of the old one")}
+	if by.Host() != in.From {
+		return nil, nil, notAllowed(fmt.Sprintf("%s may not act for %s", in.From, by), ErrUnknownSender)
+	}
+	if in.Bundle.Welcome != nil {
+		return nil, nil, &StateError{Err: fmt.Errorf("others come in once the new group is there")}
+	}
+	next, n, err := NewHub(h.cfgOf(in), old.Room(), by, info, in.Bundle.RatchetTreeOption.RatchetTree, max(in.Now, h.last+1))
+	if err != nil {
+		return nil, nil, err
 	}
 	if err := h.mayRefound(by, next); err != nil {
 		return nil, nil, err
 	}
-	list := effectiveList(old, h.plan)
-	if err := sameRoom(old, next.View(), list); err != nil {
+	if err := sameRoom(old, next.View(), effectiveList(old, h.plan)); err != nil {
 		return nil, nil, err
 	}
+	providers := append(slices.Clone(h.Providers()), in.From)
+	slices.Sort(providers)
+	n.Commit = true
+	n.room = next.rules.room
+	n.Events = []Event{{Message: mimi.FanoutMessage{Timestamp: n.Accepted, Message: in.Bundle.ProposalOrCommit}, Providers: slices.Compact(providers)}}
 	return next, n, nil
+}
+
+// founder returns the user whose client is alone in a new group, after checking that the Commit is the one that led to it.
+func (h *Hub) founder(b *mimi.HandshakeBundle) (mimi.UserURI, error) {
+	info, c := b.GroupInfoOption.GroupInfo, &b.GroupInfoOption.GroupInfo.GroupContext
+	var id []byte
+	var epoch mls.Epoch
+	switch m := &b.ProposalOrCommit; {
+	case m.PublicMessage != nil:
+		id, epoch = m.PublicMessage.Content.GroupID, m.PublicMessage.Content.Epoch
+		if !bytes.Equal(m.PublicMessage.Auth.ConfirmationTag, info.ConfirmationTag) {
+			return "", &StateError{Err: fmt.Errorf("the commit is not the one that the GroupInfo is of")}
+		}
+	case m.SemiPrivateMessage != nil:
+		id, epoch = m.SemiPrivateMessage.GroupID, m.SemiPrivateMessage.Epoch
+	}
+	if !bytes.Equal(id, c.GroupID) || epoch != 0 || c.Epoch != 1 {
+		return "", &StateError{Err: fmt.Errorf("the commit is not the first one of the group that the GroupInfo is of")}
+	}
+	s, ok := suite.Lookup(c.CipherSuite)
+	if !ok {
+		return "", mls.ErrCipherSuite
+	}
+	tree, err := mls.ParseRatchetTree(s, b.RatchetTreeOption.RatchetTree)
+	if err != nil {
+		return "", err
+	}
+	var user mimi.UserURI
+	for i := range tree.Leaves() {
+		who, err := identify(h.cfg.Verifier, &tree.Leaf(i).Credential)
+		if err != nil {
+			return "", err
+		}
+		if user != "" {
+			return "", &StateError{Err: fmt.Errorf("the new group has more than one client")}
+		}
+		user = who.User
+	}
+	return user, nil
+}
+
+// cfgOf is how the hub treats the new group, which may be of another cipher suite.
+func (h *Hub) cfgOf(in UpdateInput) HubConfig {
+	if in.Next != nil {
+		return *in.Next
+	}
+	return h.cfg
 }
 
 // mayRefound: a participant who keeps its place and may bring clients; in a group that goes on, one who may send a ReInit.
@@ -60,8 +148,12 @@ func (h *Hub) mayRefound(by mimi.UserURI, next *Hub) error {
 		return &policy.Denial{Reason: policy.NotOnParticipantList, Actor: actor.URI, Change: policy.Change{Kind: policy.ReInit, User: actor.URI}}
 	}
 	if r := h.public.ReInit(); r != nil {
-		c := next.public.Context()
-		if !bytes.Equal(r.GroupID, c.GroupID) || r.CipherSuite != c.CipherSuite || r.Version != c.Version {
+		// RFC 9420 §11.2. Should nobody be left who knows the ReInit, another group takes who may send another one.
+		same, err := isSuccessor(r, next.public.Context())
+		if err != nil {
+			return err
+		}
+		if !same && policy.Authorize(h.rules.room, actor, policy.Change{Kind: policy.ReInit, User: actor.URI}) != nil {
 			return &StateError{Err: fmt.Errorf("the new group is not the one that the ReInit names")}
 		}
 	} else if !h.Stuck() {
@@ -137,22 +229,60 @@ func sameRoom(old, next *View, list mimi.ParticipantListData) error {
 	return nil
 }
 
+// isSuccessor reports whether a group is the one that a ReInit names (RFC 9420 §11.2).
+func isSuccessor(r *mls.ReInit, c *mls.GroupContext) (bool, error) {
+	want, err := tlspl.Marshal(&r.Extensions)
+	if err != nil {
+		return false, err
+	}
+	is, err := tlspl.Marshal(&c.Extensions)
+	if err != nil {
+		return false, err
+	}
+	return bytes.Equal(r.GroupID, c.GroupID) && r.CipherSuite == c.CipherSuite && r.Version == c.Version && bytes.Equal(want, is), nil
+}
+
+// checkReInit: a ReInit names a group that can be that of the room.
+func checkReInit(v *View, r *mls.ReInit) error {
+	next, err := NewView(&mls.GroupContext{Version: r.Version, CipherSuite: r.CipherSuite, GroupID: r.GroupID, Extensions: r.Extensions})
+	if err != nil {
+		return err
+	}
+	if next.Room() != v.Room() {
+		return &StateError{mimi.ComponentRoomMetadata, fmt.Errorf("the ReInit is of a group for %s", next.Room())}
+	}
+	return sameRoom(v, next, effectiveList(v, nil))
+}
+
 // RefoundParams is what a new group for a room is made from.
 type RefoundParams struct {
-	// GroupID and CipherSuite must be those of the ReInit, if one ended the group before.
+	// GroupID and CipherSuite are those of the new group. A group that was ended by a ReInit has named them already.
 	GroupID     []byte
 	CipherSuite mls.CipherSuite
-	// HubSender and FrankingAgent are the hub's present keys. A nil FrankingAgent keeps the old one, if there was one.
-	HubSender     mls.ExternalSender
+	// HubSender, HubReceiver and FrankingAgent are the hub's present keys; those that are nil stay as they were.
+	HubSender     *mls.ExternalSender
+	HubReceiver   *mls.ExternalReceiver // only looked at in SemiPrivate rooms
 	FrankingAgent *mimi.FrankingAgentData
 	Leaf          mls.LeafOptions
 	Lifetime      mls.Lifetime
 }
 
+// A Refounding is a new group for a room, on the client that made it.
+type Refounding struct {
+	room   *Room
+	bundle *mimi.HandshakeBundle
+}
+
+// Room returns the room with its new group, to be used when the hub has accepted it.
+func (f *Refounding) Room() *Room { return f.room }
+
+// Bundle returns what to send to the hub.
+func (f *Refounding) Bundle() *mimi.HandshakeBundle { return f.bundle }
+
 // Refound makes a new group for a room on this client, from what the old group's GroupContext says and the proposals that
-// are pending in it, as the GroupInfoResponse of the hub has both. The hub takes it up by Hub.Refound, with what First
-// gives; others come in by external commits of their own.
-func Refound(rand io.Reader, cfg Config, info *mls.GroupInfo, tree mls.RatchetTreeOption, pending []mimi.PendingProposal, p RefoundParams) (*Room, error) {
+// are pending in it, as the GroupInfoResponse of the hub has both. The hub takes it up by Hub.Refound; others come in by
+// external commits of their own.
+func Refound(rand io.Reader, cfg Config, info *mls.GroupInfo, tree mls.RatchetTreeOption, pending []mimi.PendingProposal, p RefoundParams) (*Refounding, error) {
 	old, err := NewView(&info.GroupContext)
 	if err != nil {
 		return nil, err
@@ -166,17 +296,60 @@ func Refound(rand io.Reader, cfg Config, info *mls.GroupInfo, tree mls.RatchetTr
 	if err != nil {
 		return nil, err
 	}
-	list := effectiveList(old, gone)
-	extensions, err := refoundExtensions(old, list, &p)
+	extensions, err := refoundExtensions(old, effectiveList(old, gone), &p)
 	if err != nil {
 		return nil, err
 	}
+	return found(rand, cfg, old.Room(), extensions, p)
+}
+
+// Successor returns the ReInit that ends this group in favour of one that is made from p: all that stays is as it is now.
+func (r *Room) Successor(p RefoundParams) (mls.ReInit, error) {
+	extensions, err := refoundExtensions(r.View(), effectiveList(r.View(), nil), &p)
+	return mls.ReInit{GroupID: p.GroupID, Version: mls.MLS10, CipherSuite: p.CipherSuite, Extensions: extensions}, err
+}
+
+// ErrOpen says that a group was not ended by a ReInit.
+var ErrOpen = fmt.Errorf("room: no ReInit has ended the group")
+
+// Ended returns the ReInit that ended the group, nil if it goes on.
+func (r *Room) Ended() *mls.ReInit { return r.group.Public().ReInit() }
+
+// Refound makes the group that the ReInit of this one names. Only Leaf and Lifetime of p count. RFC 9420 §11.2
+func (r *Room) Refound(rand io.Reader, p RefoundParams) (*Refounding, error) {
+	next := r.Ended()
+	if next == nil {
+		return nil, ErrOpen
+	}
+	if err := checkReInit(r.View(), next); err != nil {
+		return nil, err
+	}
+	p.GroupID, p.CipherSuite = next.GroupID, next.CipherSuite
+	return found(rand, Config{Verifier: r.verifier, MLS: r.mls}, r.View().Room(), next.Extensions, p)
+}
+
+// found creates the group, and makes its first Commit.
+func found(rand io.Reader, cfg Config, room mimi.RoomURI, extensions mls.Extensions, p RefoundParams) (*Refounding, error) {
 	next := newRoom(cfg)
 	group, err := mls.CreateGroup(rand, next.mls, mls.GroupOptions{GroupID: p.GroupID, CipherSuite: p.CipherSuite, Extensions: extensions, Leaf: p.Leaf, Lifetime: p.Lifetime})
 	if err != nil {
 		return nil, err
 	}
-	return next.enter(group, old.Room())
+	f := &Refounding{}
+	if f.room, err = next.enter(group, room); err != nil {
+		return nil, err
+	}
+	staged, err := f.room.Commit(rand, 0)
+	if err != nil {
+		return nil, err
+	}
+	f.bundle = staged.Bundle()
+	f.bundle.GroupInfoOption = mimi.FullGroupInfo(staged.commit.GroupInfo())
+	if err := f.room.Merge(staged); err != nil {
+		return nil, err
+	}
+	f.bundle.RatchetTreeOption = mls.RatchetTreeOption{Representation: mls.RatchetTreeFull, RatchetTree: f.room.group.Tree().Bytes()}
+	return f, nil
 }
 
 // pendingPlan verifies pending proposals as a follower of the old group does, and puts them in the room's terms.
@@ -235,7 +408,15 @@ func refoundExtensions(old *View, list mimi.ParticipantListData, p *RefoundParam
 	if err := set(mls.ExtensionAppDataDictionary, &dictionary); err != nil {
 		return nil, err
 	}
-	return extensions, set(mls.ExtensionExternalSenders, &mls.ExternalSenders{p.HubSender})
+	if p.HubReceiver != nil && old.SemiPrivate() {
+		if err := set(mls.ExtensionExternalReceivers, &mls.ExternalReceivers{*p.HubReceiver}); err != nil {
+			return nil, err
+		}
+	}
+	if p.HubSender != nil {
+		return extensions, set(mls.ExtensionExternalSenders, &mls.ExternalSenders{*p.HubSender})
+	}
+	return extensions, nil
 }
 
 // required returns the app_components of a dictionary.

@@ -3,6 +3,7 @@ package room
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/comity-im/comity/mimi"
@@ -14,24 +15,40 @@ import (
 func (d *device) refound(id string, adjust func(*RefoundParams)) error {
 	w := d.w
 	w.signers[string(d.client)] = nil
-	p := RefoundParams{GroupID: []byte(id), CipherSuite: testSuite, Leaf: d.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40},
-		HubSender: mls.ExternalSender{SignatureKey: w.hubCfg.Signer.Public(), Credential: mls.BasicCredential([]byte("mimi://a.example"))}}
+	sender := mls.ExternalSender{SignatureKey: w.hubCfg.Signer.Public(), Credential: mls.BasicCredential([]byte("mimi://a.example"))}
+	p := RefoundParams{GroupID: []byte(id), CipherSuite: testSuite, Leaf: d.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}, HubSender: &sender}
 	if adjust != nil {
 		adjust(&p)
 	}
-	room, err := Refound(rand.Reader, w.config(), w.hub.GroupInfo(), w.hub.Tree(), w.hub.Pending(), p)
-	if err != nil {
-		return err
+	var f *Refounding
+	var err error
+	if d.room != nil && d.room.Ended() != nil && id == string(d.room.Ended().GroupID) {
+		f, err = d.room.Refound(rand.Reader, p)
+	} else {
+		f, err = Refound(rand.Reader, w.config(), w.hub.GroupInfo(), w.hub.Tree(), w.hub.Pending(), p)
 	}
-	info, tree, err := room.First(rand.Reader)
 	if err != nil {
 		return err
 	}
 	w.now += 10
-	hub, next, err := w.hub.Refound(d.user, info, tree.RatchetTree, w.now)
+	in := UpdateInput{From: d.user.Host(), Bundle: f.Bundle(), Now: w.now}
+	hub, next, err := w.hub.Refound(in)
 	if err != nil {
 		return err
 	}
+	in.From = "evil.example"
+	if _, _, err := w.hub.Refound(in); err == nil {
+		w.t.Error("a provider founds for another's user")
+	}
+	if e := next.Events; len(e) != 1 || e[0].Message.Kind() != mimi.FanoutCommit || !slices.Contains(e[0].Providers, d.user.Host()) {
+		w.t.Errorf("events: %+v", e)
+	}
+	for _, p := range w.hub.Providers() {
+		if !slices.Contains(next.Events[0].Providers, p) {
+			w.t.Errorf("%s is not told", p)
+		}
+	}
+	room := f.Room()
 	for _, other := range w.devices {
 		other.room = nil
 	}
@@ -123,13 +140,48 @@ func TestRefoundRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, tree, err := other.First(rand.Reader)
+	extensions := other.View().Context().Extensions
+	f, err := found(rand.Reader, w.config(), testRoom, extensions, RefoundParams{GroupID: []byte("other"), CipherSuite: testSuite, Leaf: a.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var bad *StateError
-	if _, _, err := w.hub.Refound(alice, info, tree.RatchetTree, w.now); !errors.As(err, &bad) {
+	if _, _, err := w.hub.Refound(UpdateInput{From: "a.example", Bundle: f.Bundle(), Now: w.now}); !errors.As(err, &bad) {
 		t.Errorf("a group with another policy: %v", err)
+	}
+	// the participants with somebody who was removed
+	list := w.hub.View().Participants()
+	w.must(a.commit(a.room.RemoveUsers(rand.Reader, bob)))
+	params := RefoundParams{GroupID: []byte("other"), CipherSuite: testSuite, Leaf: a.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}}
+	if extensions, err = refoundExtensions(w.hub.View(), mimi.ParticipantListData{Participants: list}, &params); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = found(rand.Reader, w.config(), testRoom, extensions, params); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.hub.Refound(UpdateInput{From: "a.example", Bundle: f.Bundle(), Now: w.now}); !errors.As(err, &bad) || bad.Component != mimi.ComponentParticipantList {
+		t.Errorf("a group with who was removed: %v", err)
+	}
+	// a GroupInfo that goes with another commit
+	good, err := refoundExtensions(w.hub.View(), effectiveList(w.hub.View(), nil), &params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := found(rand.Reader, w.config(), testRoom, good, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := found(rand.Reader, w.config(), testRoom, good, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed := *one.Bundle()
+	mixed.ProposalOrCommit = two.Bundle().ProposalOrCommit
+	if _, _, err := w.hub.Refound(UpdateInput{From: "a.example", Bundle: &mixed, Now: w.now}); !errors.As(err, &bad) {
+		t.Errorf("another group's commit: %v", err)
+	}
+	if _, _, err := w.hub.Refound(UpdateInput{From: "a.example", Bundle: one.Bundle(), Now: w.now}); err != nil {
+		t.Errorf("it would be fine: %v", err)
 	}
 }
 
@@ -138,17 +190,26 @@ func TestRefoundAfterReInit(t *testing.T) {
 	w := newWorld(t, policy.Administered, nil)
 	a, b := w.devices[0], w.device(bob, "b1")
 	w.must(a.add("ordinary_user", b))
-	w.must(a.commit(a.room.ReInit(rand.Reader, mls.ReInit{GroupID: []byte("next"), Version: mls.MLS10, CipherSuite: testSuite, Extensions: a.room.Group().Context().Extensions})))
+	agent := &mimi.FrankingAgentData{FrankingSignatureKey: []byte{1}, Credential: mls.BasicCredential([]byte("mimi://a.example"))}
+	next, err := a.room.Successor(RefoundParams{GroupID: []byte("next"), CipherSuite: testSuite, FrankingAgent: agent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := next
+	bad.Extensions = nil
+	_, err = a.commit(a.room.ReInit(rand.Reader, bad))
+	w.refused("no app_data_dictionary", nil, err)
+	w.must(a.commit(a.room.ReInit(rand.Reader, next)))
 	w.reload()
-	if err := a.refound("another", nil); err == nil {
+	if err := b.refound("another", nil); err == nil {
 		t.Error("another group than the ReInit names")
 	}
-	agent := &mimi.FrankingAgentData{FrankingSignatureKey: []byte{1}, Credential: mls.BasicCredential([]byte("mimi://a.example"))}
-	if err := b.refound("next", func(p *RefoundParams) { p.FrankingAgent = agent }); err != nil {
+	if err := b.refound("next", nil); err != nil {
 		t.Fatal(err)
 	}
 	if w.hub.Closed() || w.hub.View().FrankingAgent() == nil || len(w.hub.View().Participants()) != 3 {
 		t.Error("the room is not the same with a franking agent")
 	}
+	w.reload()
 	w.must(w.device(alice, "a2").join(JoinParams{}))
 }

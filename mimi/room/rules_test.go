@@ -754,7 +754,11 @@ func TestSetAndRemoveComponents(t *testing.T) {
 	_, err := a.commit(a.room.SetComponents(rand.Reader, Component{mimi.ComponentBotPolicy, &mimi.BotPolicy{AllowedBots: []mimi.Bot{{Name: "x", BotRoleIndex: 77}}}}))
 	w.refused(`bot "x" has role 77`, nil, err)
 	w.must(a.commit(a.room.SetMetadata(rand.Reader, mimi.RoomMetaData{RoomName: "New", RoomAvatar: "https://a.example/x.png"})))
-	w.must(a.commit(a.room.ReInit(rand.Reader, mls.ReInit{GroupID: []byte("next"), Version: mls.MLS10, CipherSuite: testSuite})))
+	next, err := a.room.Successor(RefoundParams{GroupID: []byte("next"), CipherSuite: testSuite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(a.commit(a.room.ReInit(rand.Reader, next)))
 	if !w.hub.Closed() {
 		t.Error("the group has not ended")
 	}

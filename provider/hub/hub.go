@@ -267,6 +267,7 @@ func (h *Hub) nextMillis(last int64) int64 {
 type change struct {
 	head    []byte
 	records []mls.Record
+	anew    bool // records are all there are, those before go
 	also    func(tx *store.Tx, events []store.Event) error
 }
 
@@ -283,6 +284,11 @@ func (r *hosted) append(st *state, events []store.Event, c *change, spans ...tra
 			return err
 		}
 		row.LastSeq, row.LastMillis = events[len(events)-1].Seq, events[len(events)-1].AcceptedMillis
+		if c != nil && c.anew {
+			if err := tx.DropRecords(row.ID); err != nil {
+				return err
+			}
+		}
 		if c != nil {
 			if err := tx.SwapRoom(row.ID, row.Version, c.head, storeRecords(c.records)); err != nil {
 				return err

@@ -183,7 +183,7 @@ func (h *Hub) Update(ctx context.Context, from mimi.ProviderDomain, uri mimi.Roo
 	if err != nil {
 		return nil, err
 	}
-	if err := h.cfg.Credentials.Need(ctx, credentials(handshakes)...); err != nil {
+	if err := h.cfg.Credentials.Need(ctx, append(credentials(handshakes), founder(&req.Bundle)...)...); err != nil {
 		return nil, err
 	}
 	return run(ctx, r, func(r *hosted) (*mimi.UpdateRoomResponse, error) {
@@ -222,6 +222,30 @@ func (r *hosted) readable(ctx context.Context, b *mimi.HandshakeBundle) (list []
 	return append(list, read...), err
 }
 
+// founder returns the credential of the one client in a tree that a bundle has.
+func founder(b *mimi.HandshakeBundle) []*mls.Credential {
+	info := b.GroupInfoOption.GroupInfo
+	if info == nil || b.RatchetTreeOption.Representation != mls.RatchetTreeFull {
+		return nil
+	}
+	s, ok := suite.Lookup(info.GroupContext.CipherSuite)
+	if !ok {
+		return nil
+	}
+	tree, err := mls.ParseRatchetTree(s, b.RatchetTreeOption.RatchetTree)
+	if err != nil {
+		return nil
+	}
+	var list []*mls.Credential
+	for i := range tree.Leaves() {
+		list = append(list, &tree.Leaf(i).Credential)
+	}
+	if len(list) != 1 {
+		return nil // it founds nothing
+	}
+	return list
+}
+
 // credentials are those of the leaves that handshakes bring in.
 func credentials(handshakes []*mls.FramedContent) (list []*mls.Credential) {
 	proposal := func(p *mls.Proposal) {
@@ -252,6 +276,9 @@ func (r *hosted) update(from mimi.ProviderDomain, req *mimi.UpdateRequest, diges
 	if err != nil {
 		return nil, err
 	}
+	if st.room.Founds(&req.Bundle) {
+		return r.refound(st, from, req, digest)
+	}
 	parent, err := r.parent(st)
 	if err != nil {
 		return nil, err
@@ -273,6 +300,35 @@ func (r *hosted) update(from mimi.ProviderDomain, req *mimi.UpdateRequest, diges
 		return nil, err
 	}
 	return next.Response(), nil
+}
+
+// refound takes up another MLS group for the room (Decision 31): the room's URI,
+// its log, followers, codes and claims stay.
+func (r *hosted) refound(st *state, from mimi.ProviderDomain, req *mimi.UpdateRequest, digest [sha256.Size]byte) (*mimi.UpdateRoomResponse, error) {
+	id := req.Bundle.GroupInfoOption.GroupInfo.GroupContext.CipherSuite
+	cfg, err := r.h.roomConfig(id)
+	if err != nil {
+		return r.refuse(st, from, digest, err)
+	}
+	in := room.UpdateInput{From: from, Bundle: &req.Bundle, Now: mimi.Millis(r.h.nextMillis(st.row.LastMillis)), Rand: rand.Reader, Next: &cfg}
+	founded, next, err := st.room.Refound(in)
+	if err == nil {
+		if err = r.h.checkOwnKeys(founded); err != nil {
+			err = &mimi.NotAllowedError{Reason: err.Error(), Err: err}
+		}
+	}
+	if err != nil {
+		return r.refuse(st, from, digest, err)
+	}
+	before := st.room.Providers()
+	fresh := &state{row: st.row, room: founded, agent: r.h.agent(founded), followers: st.followers}
+	fresh.row.Head = head(id)
+	if err := r.store(fresh, from, next, nil, before, true); err != nil {
+		return nil, err
+	}
+	r.state = fresh
+	r.h.cfg.Logger.Info("a room has a new MLS group", "room", string(r.uri), "founder", string(from), "group", string(founded.GroupInfo().GroupContext.GroupID))
+	return next.Response(), founded.Merge(next)
 }
 
 // refuse answers an update that is not accepted; one that was accepted before
@@ -353,6 +409,21 @@ func (r *hosted) checkJoin(st *state, next *room.Next) (code []byte, err error) 
 
 // commit stores what an update makes of the room and merges it.
 func (r *hosted) commit(st *state, from mimi.ProviderDomain, next *room.Next, code []byte) error {
+	if err := r.store(st, from, next, code, st.room.Providers(), false); err != nil {
+		return err
+	}
+	if err := st.room.Merge(next); err != nil {
+		return err
+	}
+	if len(next.Unlisted) > 0 {
+		r.h.cfg.WakeRemovals()
+	}
+	return nil
+}
+
+// store stores what an update makes of the room. before are the providers that
+// had clients in it; anew says that there is another group.
+func (r *hosted) store(st *state, from mimi.ProviderDomain, next *room.Next, code []byte, before []mimi.ProviderDomain, anew bool) error {
 	events := make([]store.Event, len(next.Events))
 	for i := range next.Events {
 		e := &next.Events[i]
@@ -370,8 +441,8 @@ func (r *hosted) commit(st *state, from mimi.ProviderDomain, next *room.Next, co
 	if err != nil {
 		return err
 	}
-	before, after := st.room.Providers(), next.Providers()
-	c := &change{head: st.row.Head, records: records, also: func(tx *store.Tx, events []store.Event) error {
+	after := next.Providers()
+	c := &change{head: st.row.Head, records: records, anew: anew, also: func(tx *store.Tx, events []store.Event) error {
 		for i := range events {
 			if !slices.Contains(events[i].Audience, string(r.h.cfg.Domain)) {
 				continue
@@ -407,16 +478,7 @@ func (r *hosted) commit(st *state, from mimi.ProviderDomain, next *room.Next, co
 		}
 		return r.follow(tx, st, next, events, before, after)
 	}}
-	if err := r.append(st, events, c); err != nil {
-		return err
-	}
-	if err := st.room.Merge(next); err != nil {
-		return err
-	}
-	if len(next.Unlisted) > 0 {
-		r.h.cfg.WakeRemovals()
-	}
-	return nil
+	return r.append(st, events, c)
 }
 
 // leaveChildren notes that users who left this room are to leave the rooms that

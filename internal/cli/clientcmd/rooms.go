@@ -15,16 +15,17 @@ import (
 
 // RoomCmd is comity client room.
 type RoomCmd struct {
-	Create     RoomCreate `cmd:"" help:"Create a room at your provider."`
-	Policy     PolicyCmd  `cmd:"" help:"Who may do what, as a table; or change it."`
-	Set        RoomSet    `cmd:"" help:"Change the room's name, subject, mood, avatar or description."`
-	Role       RoomRole   `cmd:"" help:"Give somebody another role."`
-	Kick       RoomKick   `cmd:"" help:"Take somebody's devices out; they stay a participant and may come back."`
-	Ban        RoomBan    `cmd:"" help:"Ban somebody."`
-	Unban      RoomUnban  `cmd:"" help:"Lift a ban."`
-	InviteLink InviteLink `cmd:"" help:"Links by which others can join."`
-	Commit     RoomCommit `cmd:"" help:"Commit what others proposed; it happens by itself too." hidden:""`
-	Forget     RoomForget `cmd:"" help:"Drop a room that you are out of, with its messages."`
+	Create     RoomCreate  `cmd:"" help:"Create a room at your provider."`
+	Policy     PolicyCmd   `cmd:"" help:"Who may do what, as a table; or change it."`
+	Set        RoomSet     `cmd:"" help:"Change the room's name, subject, mood, avatar or description."`
+	Role       RoomRole    `cmd:"" help:"Give somebody another role."`
+	Kick       RoomKick    `cmd:"" help:"Take somebody's devices out; they stay a participant and may come back."`
+	Ban        RoomBan     `cmd:"" help:"Ban somebody."`
+	Unban      RoomUnban   `cmd:"" help:"Lift a ban."`
+	InviteLink InviteLink  `cmd:"" help:"Links by which others can join."`
+	Commit     RoomCommit  `cmd:"" help:"Commit what others proposed; it happens by itself too." hidden:""`
+	Refound    RoomRefound `cmd:"" help:"Give a room that no change goes through in any more another MLS group; its participants and history stay."`
+	Forget     RoomForget  `cmd:"" help:"Drop a room that you are out of, with its messages."`
 }
 
 // RoomCreate is comity client room create.
@@ -338,6 +339,27 @@ type RoomCommit struct {
 // Run commits.
 func (r *RoomCommit) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 	return inRoom(ctx, cmd, out, r.Room, func(ctx context.Context, s *session, uri mimi.RoomURI) error { return s.Commit(ctx, uri) })
+}
+
+// RoomRefound is comity client room refound.
+type RoomRefound struct {
+	Room string `arg:""`
+}
+
+// Run founds a room anew.
+func (r *RoomRefound) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
+	return inRoom(ctx, cmd, out, r.Room, func(ctx context.Context, s *session, uri mimi.RoomURI) error {
+		if err := s.Refound(ctx, uri); err != nil {
+			return err
+		}
+		v, err := s.Room(ctx, uri)
+		if err != nil {
+			return err
+		}
+		return cmd.show(out, map[string]any{"room": uri, "epoch": v.Epoch, "participants": v.Participants}, func(w io.Writer) {
+			fmt.Fprintf(w, "%s has a new MLS group. The %d participants' devices come into it by themselves.\n", uri, v.Participants)
+		})
+	})
 }
 
 // RoomForget is comity client room forget.
