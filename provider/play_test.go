@@ -10,11 +10,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/identity"
@@ -41,6 +44,7 @@ type play struct {
 	providers map[mimi.ProviderDomain]*provider.Provider
 	stores    map[mimi.ProviderDomain]*store.Store
 	metrics   map[mimi.ProviderDomain]*counting
+	registry  map[mimi.ProviderDomain]*prometheus.Registry
 	down      map[mimi.ProviderDomain]error
 	ahead     time.Duration // of the real clock
 	members   map[string]*member
@@ -84,7 +88,7 @@ func newPlay(t *testing.T, adjust ...func(*provider.Config)) *play {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	p := &play{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}, stores: map[mimi.ProviderDomain]*store.Store{},
-		metrics: map[mimi.ProviderDomain]*counting{}, down: map[mimi.ProviderDomain]error{}, members: map[string]*member{},
+		metrics: map[mimi.ProviderDomain]*counting{}, registry: map[mimi.ProviderDomain]*prometheus.Registry{}, down: map[mimi.ProviderDomain]error{}, members: map[string]*member{},
 		notified: map[mimi.ProviderDomain][]*mimi.NotifyRequest{}}
 	var wg sync.WaitGroup
 	for _, d := range []mimi.ProviderDomain{domA, domB, domC} {
@@ -93,7 +97,8 @@ func newPlay(t *testing.T, adjust ...func(*provider.Config)) *play {
 			t.Fatal(err)
 		}
 		log := &counting{}
-		cfg := provider.Config{Domain: d, Store: s, Peers: wire{p, d}, Now: p.now, Logger: slog.New(slog.NewTextHandler(log, nil)), QueriesPerSecond: 1e6, QueryBurst: 1e6}
+		p.registry[d] = prometheus.NewRegistry()
+		cfg := provider.Config{Metrics: provider.NewMetrics(p.registry[d]), Domain: d, Store: s, Peers: wire{p, d}, Now: p.now, Logger: slog.New(slog.NewTextHandler(log, nil)), QueriesPerSecond: 1e6, QueryBurst: 1e6}
 		for _, f := range adjust {
 			f(&cfg)
 		}
@@ -107,7 +112,8 @@ func newPlay(t *testing.T, adjust ...func(*provider.Config)) *play {
 	t.Cleanup(func() {
 		cancel()
 		wg.Wait()
-		for _, s := range p.stores {
+		for d, s := range p.stores {
+			p.counted(d)
 			s.Close()
 		}
 	})
@@ -808,6 +814,47 @@ func (p *play) Eventually(what string, ok func() bool) {
 	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// counted says that each refusal of a provider was one line in its log and one
+// in its metrics, with the same endpoint and code.
+func (p *play) counted(d mimi.ProviderDomain) {
+	p.t.Helper()
+	families, err := p.registry[d].Gather()
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	got := map[string]int{}
+	for _, f := range families {
+		if f.GetName() != "comity_refusals_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			got[labels["endpoint"]+" "+labels["peer"]+" "+labels["code"]] += int(m.GetCounter().GetValue())
+		}
+	}
+	line := regexp.MustCompile(`msg=refused endpoint=(\S+) from=(\S+) .*?code=("[^"]*"|\S+)`)
+	logged := map[string]int{}
+	for _, l := range p.metrics[d].lines {
+		if m := line.FindStringSubmatch(l); m != nil {
+			logged[m[1]+" "+m[2]+" "+strings.Trim(m[3], `"`)]++
+		}
+	}
+	for k, n := range logged {
+		if got[k] != n {
+			p.t.Errorf("%s: %q was logged %d times and counted %d times", d, k, n, got[k])
+		}
+	}
+	for k, n := range got {
+		if logged[k] != n && !strings.HasSuffix(k, " failed") {
+			p.t.Errorf("%s: %q was counted %d times and logged %d times", d, k, n, logged[k])
 		}
 	}
 }
