@@ -36,6 +36,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Notify is told what happens, in order, one at a time. It must not call the Client. Nil: nobody is.
 	Notify func(Event)
+	// Pseudonyms follows rooms whose members have pseudonymous credentials (MIMI protocol §6).
+	Pseudonyms bool
 	// CommitDelay says how long to wait before committing what others proposed, so that not all do at once. Nil: up to a
 	// second, at random.
 	CommitDelay func() time.Duration
@@ -118,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, store: cfg.Store, provider: cfg.Provider, rand: cfg.Rand,
-		trust:   &trust{verifier: identity.NewVerifier(identity.Config{}), now: cfg.Now},
+		trust:   &trust{verifier: identity.NewVerifier(identity.Config{Pseudonyms: cfg.Pseudonyms}), now: cfg.Now},
 		wake:    make(chan struct{}, 1),
 		notify:  newNotifier(cfg.Notify),
 		rooms:   map[mimi.RoomURI]*roomState{},

@@ -53,6 +53,7 @@ var (
 	ErrCertificate    = errors.New("malformed certificate chain")
 	ErrNames          = errors.New("certificate does not name exactly one user URI and one client URI")
 	ErrHost           = errors.New("user and client URI are of different hosts")
+	ErrPseudonymsOff  = errors.New("pseudonymous credentials, for minimal metadata rooms, are not accepted here (setting pseudonyms)")
 	ErrHub            = errors.New("credential does not name the hub")
 	ErrKey            = errors.New("credential is for another signature key")
 	ErrNoAnchor       = errors.New("no trust anchor is known for the provider")
@@ -179,6 +180,21 @@ func dnsNames(cert *x509.Certificate) ([]string, error) {
 	return dns, nil
 }
 
+// signatureKeyOf is the SignaturePublicKey that the certificate of a credential is for.
+func signatureKeyOf(cred *mls.Credential) ([]byte, error) {
+	chain, err := parseChain(cred)
+	if err != nil {
+		return nil, err
+	}
+	switch k := chain[0].PublicKey.(type) {
+	case ed25519.PublicKey:
+		return k, nil
+	case *ecdsa.PublicKey:
+		return k.Bytes()
+	}
+	return nil, fmt.Errorf("%w: a key of type %T", ErrCertificate, chain[0].PublicKey)
+}
+
 // keyMatches reports whether the certificate is for the SignaturePublicKey
 // (RFC 9420 §5.1.1: the octets of RFC 8032, or an uncompressed point).
 func keyMatches(cert *x509.Certificate, signatureKey []byte) bool {
@@ -230,6 +246,12 @@ func Names(cred *mls.Credential) (mimi.UserURI, mimi.ClientURI, error) {
 			return "", "", &CredentialError{Err: err}
 		}
 		return user, client, nil
+	case mimi.CredentialPseudonymous:
+		p, err := mimi.ParsePseudonymousCredential(cred)
+		if err != nil {
+			return "", "", &CredentialError{Err: err}
+		}
+		return p.UserPseudonym, p.ClientPseudonym, nil
 	}
 	return "", "", &CredentialError{Err: fmt.Errorf("%w: %v", ErrCredentialType, cred.Type)}
 }

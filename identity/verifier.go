@@ -12,6 +12,7 @@ import (
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/mls/suite"
 )
 
 // A Config says what a Verifier accepts.
@@ -20,6 +21,11 @@ type Config struct {
 	// the hub of a provider are accepted. Nothing vouches for them, so they are
 	// for tests and for closed federations. Nil accepts none.
 	AllowBasic func(mimi.ProviderDomain) bool
+
+	// Pseudonyms reports whether pseudonymous credentials are accepted (MIMI protocol §6). What they say of the real identity is
+	// encrypted: nothing but the provider that passes a client's requests on vouches for its pseudonym to those who have not
+	// the key; VerifyPseudonym is for those who have it.
+	Pseudonyms bool
 
 	// CacheSize is how many verified credentials are remembered; 0 is 65536.
 	CacheSize int
@@ -31,6 +37,7 @@ const defaultCacheSize = 1 << 16
 // It is safe for concurrent use.
 type Verifier struct {
 	allowBasic func(mimi.ProviderDomain) bool
+	pseudonyms bool
 
 	mu      sync.RWMutex
 	anchors map[mimi.ProviderDomain]*anchors
@@ -54,6 +61,7 @@ func NewVerifier(cfg Config) *Verifier {
 	}
 	return &Verifier{
 		allowBasic: cfg.AllowBasic,
+		pseudonyms: cfg.Pseudonyms,
 		anchors:    make(map[mimi.ProviderDomain]*anchors),
 		cache:      cache{half: max(cfg.CacheSize/2, 1)},
 	}
@@ -118,8 +126,62 @@ func (v *Verifier) VerifyCredential(cred *mls.Credential, signatureKey []byte, n
 		return id, nil
 	case mls.CredentialX509:
 		return v.verifyX509(cred, signatureKey, now)
+	case mimi.CredentialPseudonymous:
+		p, err := v.pseudonym(cred, signatureKey)
+		if err != nil {
+			return Identity{}, err
+		}
+		return Identity{User: p.UserPseudonym, Client: p.ClientPseudonym}, nil
 	}
 	return Identity{}, &CredentialError{Err: fmt.Errorf("%w: %v", ErrCredentialType, cred.Type)}
+}
+
+// pseudonym checks of a pseudonymous credential what needs no key.
+func (v *Verifier) pseudonym(cred *mls.Credential, signatureKey []byte) (*mimi.PseudonymousCredential, error) {
+	p, err := mimi.ParsePseudonymousCredential(cred)
+	if err != nil {
+		return nil, &CredentialError{Err: err}
+	}
+	if !v.pseudonyms {
+		return nil, &CredentialError{p.UserPseudonym.Host(), ErrPseudonymsOff}
+	}
+	if err := p.Check(signatureKey); err != nil {
+		return nil, &CredentialError{p.UserPseudonym.Host(), err}
+	}
+	return p, nil
+}
+
+// VerifyPseudonym says who is behind a pseudonymous credential, for those who have the key of its identity link: the real
+// credential verifies, is of the same provider, and its holder signed the pseudonyms (MIMI protocol §6.1). How members come by
+// the key is left open by the draft. The error is a *CredentialError.
+func (v *Verifier) VerifyPseudonym(cred *mls.Credential, signatureKey []byte, s suite.Suite, key []byte, now time.Time) (Identity, error) {
+	p, err := v.pseudonym(cred, signatureKey)
+	if err != nil {
+		return Identity{}, err
+	}
+	domain := p.UserPseudonym.Host()
+	link, err := p.OpenIdentity(s, key)
+	if err != nil {
+		return Identity{}, &CredentialError{domain, err}
+	}
+	if t := link.ClientCredential.Type; t != mls.CredentialX509 {
+		return Identity{}, &CredentialError{domain, fmt.Errorf("%w: a real identity of type %v", ErrCredentialType, t)}
+	}
+	realKey, err := signatureKeyOf(&link.ClientCredential)
+	if err != nil {
+		return Identity{}, &CredentialError{domain, err}
+	}
+	who, err := v.VerifyCredential(&link.ClientCredential, realKey, now)
+	switch {
+	case err != nil:
+		return Identity{}, err
+	case who.Provider() != domain:
+		return Identity{}, &CredentialError{domain, fmt.Errorf("%w: %s and %s", ErrHost, p.UserPseudonym, who.User)}
+	}
+	if err := link.Verify(p, s, realKey); err != nil {
+		return Identity{}, &CredentialError{domain, err}
+	}
+	return who, nil
 }
 
 func (v *Verifier) verifyX509(cred *mls.Credential, signatureKey []byte, now time.Time) (Identity, error) {

@@ -14,9 +14,10 @@ import (
 // Minimal metadata rooms (MIMI protocol §6) hide from the hub who is in a room:
 // its members have pseudonymous credentials, which hold the real ones encrypted.
 // How members come by the key is an open point of the draft, and the credential
-// has no type number, so such rooms can't be built (Decision 12). What is here
-// depends on neither: the structs, what of them can be checked without the key,
-// and the encryption under a key that the caller brings.
+// has no type number, so such rooms can't be built from it (Decision 12). What
+// is here depends on neither: the structs, what of them can be checked without
+// the key, and the encryption under a key that the caller brings. Where a
+// setting says so, leaves may have such credentials, under a private number.
 
 // A PseudonymousCredential names a client by pseudonyms (MIMI protocol §6.1).
 type PseudonymousCredential struct {
@@ -58,6 +59,25 @@ func (l *IdentityLinkTBE) Code(c *tlspl.Codec) {
 	c.Field("pseudonymous_credential_signature")
 	tlspl.Opaque(c, &l.PseudonymousCredentialSignature)
 	tlspl.Struct(c, "client_credential", &l.ClientCredential)
+}
+
+// CredentialPseudonymous is the credential type of a PseudonymousCredential: a number for private use, since the draft has
+// none. It is refused unless a provider and its clients are set to take it.
+const CredentialPseudonymous mls.CredentialType = 0xF006
+
+// Credential returns the credential as a leaf has it: under a type that MLS reads as one opaque<V>.
+func (p *PseudonymousCredential) Credential() (mls.Credential, error) {
+	b, err := tlspl.Marshal(p)
+	return mls.Credential{Type: CredentialPseudonymous, Custom: b}, err
+}
+
+// ParsePseudonymousCredential reads a leaf's credential of type CredentialPseudonymous. It checks nothing.
+func ParsePseudonymousCredential(c *mls.Credential) (*PseudonymousCredential, error) {
+	if c.Type != CredentialPseudonymous {
+		return nil, fmt.Errorf("%w: credential type %v", ErrPseudonym, c.Type)
+	}
+	p := new(PseudonymousCredential)
+	return p, tlspl.Unmarshal(c.Custom, p)
 }
 
 const pseudonymousCredentialLabel = "PseudonymousCredentialTBS"

@@ -99,6 +99,9 @@ type Config struct {
 	// HiddenHandles keeps users from being found by their handle unless they
 	// say otherwise.
 	HiddenHandles bool
+	// Pseudonyms lets rooms here have members with pseudonymous credentials (MIMI protocol §6). How members come by the key of
+	// their identity links, the draft leaves open, and so does Comity.
+	Pseudonyms bool
 	// QueriesPerSecond and QueryBurst limit the identifier queries of each peer
 	// and user; default: 1 and 30.
 	QueriesPerSecond float64
@@ -217,7 +220,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	}
 	p.trust, err = trust.New(ctx, trust.Config{
 		Domain: cfg.Domain, Roots: []*x509.Certificate{p.issuer.Root()}, Store: cfg.Store, Now: cfg.Now, Logger: cfg.Logger,
-		Fetch: cfg.Peers.Issuers, Fixed: cfg.FixedIssuers,
+		Fetch: cfg.Peers.Issuers, Fixed: cfg.FixedIssuers, Pseudonyms: cfg.Pseudonyms,
 	})
 	if err != nil {
 		return nil, err

@@ -76,6 +76,7 @@ type Accounts struct {
 	Invites       []string `toml:"invites"`
 	ConsentFirst  bool     `toml:"consent_first"`  // users must grant before others may add them
 	HiddenHandles bool     `toml:"hidden_handles"` // users are not found by their handle unless they say so
+	Pseudonyms    bool     `toml:"pseudonyms"`     // rooms here may have members with pseudonymous credentials
 }
 
 // Peers says which providers we talk to and how we know them.
@@ -160,6 +161,7 @@ registration = "open"        # open, invite or closed
 invites = []                 # for registration = "invite"
 consent_first = false        # true: nobody may add our users whom they have not said yes to
 hidden_handles = false       # true: users are not found by their handle unless they say so
+pseudonyms = false           # true: rooms here may be minimal metadata rooms (docs/wire.md, Pseudonyms)
 
 [peers]
 policy = "open"              # open: any provider with a good certificate; allowlist: those below

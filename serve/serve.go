@@ -160,7 +160,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.provider, err = provider.New(ctx, provider.Config{
 		Domain: domain, Store: s.store, Peers: outside{s.out}, Node: cfg.Node, Now: cfg.Now, Logger: logger, FixedIssuers: fixed, Metrics: s.metrics,
-		Registration: cfg.Accounts.Registration, Invites: cfg.Accounts.Invites, ConsentFirst: cfg.Accounts.ConsentFirst, HiddenHandles: cfg.Accounts.HiddenHandles,
+		Registration: cfg.Accounts.Registration, Invites: cfg.Accounts.Invites, ConsentFirst: cfg.Accounts.ConsentFirst, HiddenHandles: cfg.Accounts.HiddenHandles, Pseudonyms: cfg.Accounts.Pseudonyms,
 		Suites: suites, StockFloor: cfg.Limits.StockFloor, StockCeiling: cfg.Limits.StockCeiling, KeysPerRequester: cfg.Limits.KeysPerRequester,
 		Retention: retention, KeepUnread: keepUnread, QueriesPerSecond: cfg.Limits.QueriesPerSecond,
 		KeysPerProvider: cfg.Limits.KeysPerProvider, ReportsPerHour: cfg.Limits.ReportsPerHour, KeepReports: keepReports, FrankingAge: frankingAge,

@@ -47,6 +47,10 @@ func Leaf(credential mls.Credential, signer *suite.Signer) (mls.LeafOptions, err
 		return mls.LeafOptions{}, err
 	}
 	formats, err := tlspl.Marshal(&mls.WireFormats{WireFormats: []mls.WireFormat{mls.WireFormatSemiPrivateMessage}})
+	credentials := []mls.CredentialType{mls.CredentialBasic, mls.CredentialX509}
+	if credential.Type == mimi.CredentialPseudonymous {
+		credentials = append(credentials, mimi.CredentialPseudonymous)
+	}
 	return mls.LeafOptions{
 		Credential: credential,
 		Capabilities: mls.Capabilities{
@@ -55,7 +59,7 @@ func Leaf(credential mls.Credential, signer *suite.Signer) (mls.LeafOptions, err
 			Extensions: []mls.ExtensionType{mls.ExtensionAppDataDictionary, mls.ExtensionSupportedWireFormats, mls.ExtensionRequiredWireFormats,
 				mls.ExtensionExternalReceivers},
 			Proposals:   []mls.ProposalType{mls.ProposalAppDataUpdate, mls.ProposalAppEphemeral, mls.ProposalSelfRemove},
-			Credentials: []mls.CredentialType{mls.CredentialBasic, mls.CredentialX509},
+			Credentials: credentials,
 		},
 		Extensions: mls.Extensions{{Type: mls.ExtensionAppDataDictionary, Data: data}, {Type: mls.ExtensionSupportedWireFormats, Data: formats}},
 		Signer:     signer,

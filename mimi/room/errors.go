@@ -56,4 +56,5 @@ var (
 	ErrReceiver           = errors.New("room: somebody else than the hub is an external receiver")
 	ErrHandshakeFormat    = errors.New("room: the handshake message is in a wire format that handshake_formats does not list")
 	ErrPseudonym          = errors.New("room: pseudonyms are not allowed in this room")
+	ErrMinimalMetadata    = errors.New("room: all leaves of a minimal metadata room, and of no other room, have pseudonymous credentials")
 )

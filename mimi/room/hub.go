@@ -63,6 +63,9 @@ func NewHub(cfg HubConfig, room mimi.RoomURI, creator mimi.UserURI, info *mls.Gr
 	if err := view.Check(cfg.Verifier, room); err != nil {
 		return nil, nil, err
 	}
+	if err := view.checkPseudonyms(); err != nil {
+		return nil, nil, err
+	}
 	if err := cfg.reads(view); err != nil {
 		return nil, nil, err
 	}

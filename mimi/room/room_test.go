@@ -19,6 +19,9 @@ type testVerifier struct {
 }
 
 func (v *testVerifier) Identify(c *mls.Credential) (Identity, error) {
+	if p, err := mimi.ParsePseudonymousCredential(c); err == nil {
+		return Identity{User: p.UserPseudonym, Client: p.ClientPseudonym}, nil
+	}
 	client, err := mimi.ParseClientURI(string(c.Identity))
 	if err != nil {
 		return Identity{}, err

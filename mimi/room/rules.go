@@ -212,10 +212,14 @@ func (p *plan) follow(c *mls.Changes) error {
 	for _, i := range c.Added {
 		isNew[i] = true
 	}
+	minimal := p.s.minimalMetadata()
 	for _, i := range c.Added {
 		who, err := p.verifier.Identify(&c.NewTree.Leaf(i).Credential)
 		if err != nil {
 			return &IdentityError{i, err}
+		}
+		if (c.NewTree.Leaf(i).Credential.Type == mimi.CredentialPseudonymous) != minimal {
+			return &IdentityError{i, ErrMinimalMetadata} // MIMI protocol §6.1
 		}
 		p.added = append(p.added, newLeaf{i, who.User})
 		if fresh[who.Client] {

@@ -85,6 +85,15 @@ func (s *snapshot) checkMembership() error {
 	return nil
 }
 
+// minimalMetadata reports whether the room is a minimal metadata room: its leaves have pseudonymous credentials (MIMI protocol
+// §6.1). What its first leaf has all others must have.
+func (s *snapshot) minimalMetadata() bool {
+	for _, leaf := range s.tree.Leaves() {
+		return leaf.Credential.Type == mimi.CredentialPseudonymous
+	}
+	return false
+}
+
 // by returns the leaves of a user, ascending.
 func (l *leaves) by(user mimi.UserURI) []mls.LeafIndex {
 	if of, ok := l.of[user]; ok {

@@ -325,6 +325,16 @@ func (v *View) Check(verifier Verifier, room mimi.RoomURI) error {
 	return v.checkComponents()
 }
 
+// checkPseudonyms: a new room lists pseudonyms only if it allows them (room policy §5). Later additions are judged one by one.
+func (v *View) checkPseudonyms() error {
+	for i := range v.list.list.Participants {
+		if user, ok := v.list.list.Participants[i].User.User(); ok && user.Pseudonym() && !v.components.Base.PseudonymsAllowed {
+			return &StateError{mimi.ComponentParticipantList, ErrPseudonym}
+		}
+	}
+	return nil
+}
+
 // checkReceivers: nobody but the hub reads SemiPrivateMessages from outside. Decision 120
 func checkReceivers(verifier Verifier, hub mimi.ProviderDomain, e mls.Extensions) error {
 	receivers, err := e.ExternalReceivers()

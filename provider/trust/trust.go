@@ -44,6 +44,8 @@ type Config struct {
 	Fetch func(ctx context.Context, domain mimi.ProviderDomain) ([]*x509.Certificate, error)
 	// Fixed are the issuers of providers whose word is not asked for.
 	Fixed map[mimi.ProviderDomain][]*x509.Certificate
+	// Pseudonyms takes leaves with pseudonymous credentials.
+	Pseudonyms bool
 }
 
 // Trust is what a provider believes of credentials. Safe for concurrent use.
@@ -65,7 +67,7 @@ type source struct {
 
 // New returns the trust of a provider with what is in its database.
 func New(ctx context.Context, cfg Config) (*Trust, error) {
-	t := &Trust{cfg: cfg, verifier: identity.NewVerifier(identity.Config{}), known: map[mimi.ProviderDomain]*source{}}
+	t := &Trust{cfg: cfg, verifier: identity.NewVerifier(identity.Config{Pseudonyms: cfg.Pseudonyms}), known: map[mimi.ProviderDomain]*source{}}
 	t.verifier.SetAnchors(cfg.Domain, cfg.Roots)
 	for domain, roots := range cfg.Fixed {
 		t.verifier.SetAnchors(domain, roots)
