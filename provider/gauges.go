@@ -20,6 +20,7 @@ var (
 	gaugeFailures  = prometheus.NewDesc("comity_queue_failures", "Failures in a row of delivery to a follower.", []string{"peer"}, nil)
 	gaugeBehind    = prometheus.NewDesc("comity_client_cursors_behind", "Cursors of local clients that are behind their room's log.", nil, nil)
 	gaugeLag       = prometheus.NewDesc("comity_client_lag_events", "Events that the local client furthest behind has not read.", nil, nil)
+	gaugeLaggard   = prometheus.NewDesc("comity_client_behind_events", "Events that a local client has not read, for the clients furthest behind.", []string{"client"}, nil)
 	gaugeLow       = prometheus.NewDesc("comity_key_package_stock_low", "Active local clients whose stock of KeyPackages is below the floor.", nil, nil)
 	gaugeNone      = prometheus.NewDesc("comity_key_package_stock_empty", "Active local clients that have no KeyPackage left.", nil, nil)
 	gaugeLoaded    = prometheus.NewDesc("comity_rooms_loaded", "Rooms hosted here that are in memory.", nil, nil)
@@ -27,6 +28,9 @@ var (
 	gaugeConnected = prometheus.NewDesc("comity_clients_connected", "Connections of local clients.", nil, nil)
 	gaugeDatabase  = prometheus.NewDesc("comity_store_bytes", "Size of the database.", nil, nil)
 )
+
+// laggards is how many clients have a gauge of their own.
+const laggards = 10
 
 // gauges is a prometheus.Collector of how a provider stands.
 type gauges struct {
@@ -43,7 +47,7 @@ func (p *Provider) Gauges() prometheus.Collector { return &gauges{p: p} }
 
 // Describe names the gauges.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{gaugeQueue, gaugeQueueAge, gaugeFailures, gaugeBehind, gaugeLag, gaugeLow, gaugeNone, gaugeLoaded, gaugeRooms, gaugeConnected, gaugeDatabase} {
+	for _, d := range []*prometheus.Desc{gaugeQueue, gaugeQueueAge, gaugeFailures, gaugeBehind, gaugeLag, gaugeLaggard, gaugeLow, gaugeNone, gaugeLoaded, gaugeRooms, gaugeConnected, gaugeDatabase} {
 		ch <- d
 	}
 }
@@ -76,12 +80,16 @@ func (g *gauges) stored(ctx context.Context) (list []prometheus.Metric, err erro
 	now := g.p.cfg.Now()
 	var queues []store.Queue
 	var lag store.Lag
+	var behind []store.Laggard
 	var low, none, rooms, hosted int64
 	err = g.p.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		if queues, err = tx.Queues(); err != nil {
 			return err
 		}
 		if lag, err = tx.Lag(); err != nil {
+			return err
+		}
+		if behind, err = tx.Laggards(laggards); err != nil {
 			return err
 		}
 		if low, none, err = tx.LowStock(g.p.cfg.StockFloor, now.Unix()); err != nil {
@@ -106,6 +114,9 @@ func (g *gauges) stored(ctx context.Context) (list []prometheus.Metric, err erro
 			age = max(0, now.Sub(time.UnixMilli(q.OldestMillis)).Seconds())
 		}
 		list = append(list, gauge(gaugeQueue, float64(q.Events), q.Domain), gauge(gaugeQueueAge, age, q.Domain))
+	}
+	for _, l := range behind {
+		list = append(list, gauge(gaugeLaggard, float64(l.Events), l.Client))
 	}
 	for _, s := range g.p.delivery.Status() {
 		list = append(list, gauge(gaugeFailures, float64(s.Failures), string(s.Follower)))

@@ -231,3 +231,17 @@ func (tx *Tx) Lag() (l Lag, err error) {
 	err = tx.row("SELECT COUNT(*), COALESCE(MAX(r.last_seq - m.cursor_seq), 0) FROM memberships m JOIN rooms r ON r.room_id = m.room_id WHERE m.cursor_seq < r.last_seq").Scan(&l.Cursors, &l.Events)
 	return l, err
 }
+
+// A Laggard is a local client that has not read everything.
+type Laggard struct {
+	Client string
+	Events int64 // that it has not read, in all its rooms
+}
+
+// Laggards returns up to limit local clients that are behind, those furthest
+// behind first.
+func (tx *Tx) Laggards(limit int) ([]Laggard, error) {
+	return collect(tx, func(r scanner, l *Laggard) error { return r.Scan(&l.Client, &l.Events) },
+		`SELECT m.client_uri, CAST(SUM(r.last_seq - m.cursor_seq) AS BIGINT) AS behind FROM memberships m JOIN rooms r ON r.room_id = m.room_id
+		WHERE m.cursor_seq < r.last_seq GROUP BY m.client_uri ORDER BY behind DESC, m.client_uri LIMIT ?`, int64(limit))
+}

@@ -32,6 +32,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"trimming keeps what is unread", trimming},
 		{"trimming what is unread for too long", trimmingUnread},
 		{"a restored database", restored},
+		{"clients that are behind", behind},
+		{"many events at once", manyEvents},
 		{"what other nodes changed", looks},
 		{"consents", consents},
 		{"join codes", joinCodes},
