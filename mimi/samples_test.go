@@ -2,6 +2,7 @@ package mimi_test
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
 
 	"github.com/comity-im/comity/mimi"
@@ -348,7 +349,17 @@ func samples() []sample {
 				{ClientStatus: mimi.ClientNothingCompatible, ClientURI: "mimi://c.example/d/cathy/3", ClientCapabilities: &cathyKP.LeafNode.Capabilities},
 				{ClientStatus: mimi.ClientNothingCompatible, ClientURI: "mimi://c.example/d/cathy/4"},
 			}}),
+		of("key_material_response_success", "KeyMaterialResponse", &mimi.KeyMaterialResponse{
+			UserStatus: mimi.KeyMaterialSuccess, UserURI: cathy,
+			Clients: []mimi.ClientKeyMaterial{{ClientStatus: mimi.ClientSuccess, ClientURI: "mimi://c.example/d/cathy/1", KeyPackage: &cathyKP}}}),
+		of("key_material_response_no_compatible_material", "KeyMaterialResponse", &mimi.KeyMaterialResponse{
+			UserStatus: mimi.KeyMaterialNoCompatible, UserURI: cathy,
+			Clients: []mimi.ClientKeyMaterial{{ClientStatus: mimi.ClientNothingCompatible, ClientURI: "mimi://c.example/d/cathy/3", ClientCapabilities: &cathyKP.LeafNode.Capabilities}}}),
+		of("key_material_response_incompatible_protocol", "KeyMaterialResponse", &mimi.KeyMaterialResponse{UserStatus: mimi.KeyMaterialIncompatibleProtocol, UserURI: cathy}),
+		of("key_material_response_user_unknown", "KeyMaterialResponse", &mimi.KeyMaterialResponse{UserStatus: mimi.KeyMaterialUserUnknown, UserURI: cathy}),
 		of("key_material_response_no_consent", "KeyMaterialResponse", &mimi.KeyMaterialResponse{UserStatus: mimi.KeyMaterialNoConsent, UserURI: cathy}),
+		of("key_material_response_no_consent_for_this_room", "KeyMaterialResponse", &mimi.KeyMaterialResponse{UserStatus: mimi.KeyMaterialNoConsentForThisRoom, UserURI: cathy}),
+		of("key_material_response_user_deleted", "KeyMaterialResponse", &mimi.KeyMaterialResponse{UserStatus: mimi.KeyMaterialUserDeleted, UserURI: cathy}),
 		of("update_request_commit", "UpdateRequest", &mimi.UpdateRequest{Bundle: mimi.HandshakeBundle{
 			ProposalOrCommit: commit(), Welcome: welcome(),
 			GroupInfoOption: mimi.FullGroupInfo(groupInfo()), RatchetTreeOption: ratchetTree()}}),
@@ -385,6 +396,7 @@ func samples() []sample {
 		of("group_info_request", "GroupInfoRequest", groupInfoRequest(nil)),
 		of("group_info_request_code", "GroupInfoRequest", groupInfoRequest([]byte("f4Xw"))),
 		of("group_info_ratchet_tree_tbe", "GroupInfoRatchetTreeTBE", groupInfoTBE()),
+		of("group_info_response_no_such_room", "GroupInfoResponse", &mimi.GroupInfoResponse{RoomID: room, Status: mimi.GroupInfoNoSuchRoom}),
 		of("group_info_response_not_authorized", "GroupInfoResponse", &mimi.GroupInfoResponse{RoomID: room, Status: mimi.GroupInfoNotAuthorized}),
 		of("request_consent", "ConsentEntry", &mimi.ConsentEntry{ConsentOperation: mimi.ConsentRequest, ConsentScope: mimi.ConsentScope{RequesterURI: alice, TargetURI: bob, RoomID: room}}),
 		of("request_consent_cancel", "ConsentEntry", &mimi.ConsentEntry{ConsentOperation: mimi.ConsentCancel, ConsentScope: mimi.ConsentScope{RequesterURI: alice, TargetURI: bob}}),
@@ -395,9 +407,16 @@ func samples() []sample {
 			{SearchType: mimi.SearchOIDCStdClaim, ClaimName: "given_name", SearchValue: "Alice"},
 			{SearchType: mimi.SearchVCardField, PropertyName: "ORG", SearchValue: "Acme"}}}),
 		of("identifier_query_response", "IdentifierResponse", &mimi.IdentifierResponse{URI: []mimi.UserURI{alice}, FoundProfiles: []mimi.UserProfile{{StableURI: alice, Fields: []mimi.ProfileField{{FieldSource: mimi.SourceVCardField, FieldName: "FN", FieldValue: []byte("Alice Smith")}}}}}),
+		of("identifier_query_response_ambiguous", "IdentifierResponse", &mimi.IdentifierResponse{ResponseCode: mimi.QueryAmbiguous}),
+		of("identifier_query_response_forbidden", "IdentifierResponse", &mimi.IdentifierResponse{ResponseCode: mimi.QueryForbidden}),
+		of("identifier_query_response_unsupported_field", "IdentifierResponse", &mimi.IdentifierResponse{ResponseCode: mimi.QueryUnsupportedField}),
 		of("identifier_query_response_not_found", "IdentifierResponse", &mimi.IdentifierResponse{ResponseCode: mimi.QueryNotFound}),
 		of("report_abuse", "AbuseReport", &mimi.AbuseReport{ReportingUser: cathy, AllegedAbuserURI: bob, Note: "unkind", Messages: []mimi.AbusiveMessage{{MessageContent: []byte("application_data"), Frank: *frank(), AcceptedTimestamp: 1796000000123}}}),
 		of("report_abuse_anonymous", "AbuseReport", &mimi.AbuseReport{AllegedAbuserURI: bob}),
+		of("pseudonymous_credential", "PseudonymousCredential", &mimi.PseudonymousCredential{
+			ClientPseudonym: "mimi://a.example/d/6f1a3c52-9d0e-4b7a-8c21-5e4f0d9b7a16", UserPseudonym: "mimi://a.example/p/0b9e7c1d-24f8-4e53-a6d1-93c8f2b05e74",
+			SignaturePublicKey: fill(0x31, 32), IdentityLinkCiphertext: fill(0x32, 140)}),
+		of("identity_link_tbe", "IdentityLinkTBE", &mimi.IdentityLinkTBE{PseudonymousCredentialSignature: fill(0x33, 64), ClientCredential: basic("mimi://a.example/d/alice/1")}),
 		of("gone_user", "GoneNotice", &mimi.GoneNotice{User: bob}),
 		of("gone_client", "GoneNotice", &mimi.GoneNotice{User: bob, Clients: []mimi.ClientURI{"mimi://b.example/d/bob/1"}}),
 	}
@@ -412,7 +431,7 @@ func all(t testing.TB) []sample {
 		if k.update {
 			name, fresh = name+"_update", mimi.NewComponentUpdate
 		}
-		list = append(list, sample{name: name, value: k.value, fresh: func() tlspl.Coder { return fresh(k.id) }})
+		list = append(list, sample{name: name, as: reflect.TypeOf(k.value).Elem().Name(), value: k.value, fresh: func() tlspl.Coder { return fresh(k.id) }})
 	}
 	return list
 }

@@ -53,10 +53,10 @@ func hexLines(b []byte) []byte {
 	return s.Bytes()
 }
 
-// TestGolden holds every request and response to the octets in testdata/wire,
-// and the octets to what inspect shows of them.
+// TestGolden holds every request, response and component to the octets in
+// testdata/wire, and the octets to what inspect shows of them.
 func TestGolden(t *testing.T) {
-	for _, s := range samples() {
+	for _, s := range all(t) {
 		t.Run(s.name, func(t *testing.T) {
 			b := must(tlspl.Marshal(s.value))
 			tree, err := inspect.Inspect(s.as, b)

@@ -96,6 +96,8 @@ var structTypes = []structType{
 	only[mimi.MessageExpiration]("MessageExpiration"),
 	only[mimi.OperationalParameters]("OperationalParameters"),
 	only[mimi.FrankingAgentData]("FrankingAgentData"),
+	only[mimi.PseudonymousCredential]("PseudonymousCredential"),
+	only[mimi.IdentityLinkTBE]("IdentityLinkTBE"),
 }
 
 // Types returns the names that Inspect takes.
