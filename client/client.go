@@ -66,9 +66,10 @@ type Client struct {
 	conn    Connection    // nil: none
 	changed chan struct{} // closed and replaced whenever anything changes
 	newest  map[mimi.RoomURI]uint64
-	caught  bool // newest is known of the present connection
-	looked  bool // at rooms, stock and what has expired, since the present connection began
-	running bool // Run is
+	caught  bool          // newest is known of the present connection
+	looked  bool          // at rooms, stock and what has expired, since the present connection began
+	running bool          // Run is
+	used    chan struct{} // holds a token when a KeyPackage was used up: the stock may be low
 }
 
 // roomState is a room in memory. c.mu covers it.
@@ -127,6 +128,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		learned: map[mimi.ProviderDomain]time.Time{},
 		signers: map[suite.ID]*signer{},
 		changed: make(chan struct{}),
+		used:    make(chan struct{}, 1),
 		newest:  map[mimi.RoomURI]uint64{},
 	}
 	err := c.store.View(ctx, func(tx Tx) error {

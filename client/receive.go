@@ -311,6 +311,10 @@ func (b *batch) welcome(r *roomState, m *mimi.FanoutMessage) error {
 	if err := b.tx.Delete(ref); err != nil {
 		return err
 	}
+	select {
+	case b.c.used <- struct{}{}:
+	default:
+	}
 	return b.raise(r, Event{Kind: EventJoined, Epoch: g.View().Epoch(), Time: millis(m.Timestamp)})
 }
 

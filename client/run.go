@@ -177,9 +177,13 @@ func (c *Client) look(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		if sleep(ctx, wait) != nil {
-			return
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-c.used:
 		}
+		t.Stop()
 	}
 }
 

@@ -38,9 +38,10 @@ type world struct {
 	ends    map[mimi.ProviderDomain]func() // stop a provider
 	down    map[mimi.ProviderDomain]bool   // can't be reached by other providers
 	// forge is what a hub makes of events on their way to a follower; nil: nothing.
-	forge func(to mimi.ProviderDomain, list []mimi.FanoutMessage) []mimi.FanoutMessage
-	bend  func(of mimi.ProviderDomain, answer any)
-	tap   func(to mimi.ProviderDomain, req *mimi.NotifyRequest) // is shown what hubs send; may be nil
+	forge  func(to mimi.ProviderDomain, list []mimi.FanoutMessage) []mimi.FanoutMessage
+	adjust func(*provider.Config) // settings; nil: the defaults
+	bend   func(of mimi.ProviderDomain, answer any)
+	tap    func(to mimi.ProviderDomain, req *mimi.NotifyRequest) // is shown what hubs send; may be nil
 }
 
 // Peer is a provider as another one reaches it.
@@ -68,11 +69,16 @@ func (w *world) Relay(context.Context, mimi.ProviderDomain, []byte) ([]byte, err
 
 // newWorld starts a provider for each domain.
 func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
+	return newWorldWith(t, nil, domains...)
+}
+
+// newWorldWith is newWorld with changed settings.
+func newWorldWith(t *testing.T, adjust func(*provider.Config), domains ...mimi.ProviderDomain) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	w := &world{t: t, ctx: ctx, providers: map[mimi.ProviderDomain]*provider.Provider{}, stores: map[mimi.ProviderDomain]*store.Store{},
 		down: map[mimi.ProviderDomain]bool{}}
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	w.ends = map[mimi.ProviderDomain]func(){}
+	w.ends, w.adjust = map[mimi.ProviderDomain]func(){}, adjust
 	for _, d := range domains {
 		s, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "provider.db"))
 		if err != nil {
@@ -92,7 +98,11 @@ func newWorld(t *testing.T, domains ...mimi.ProviderDomain) *world {
 // run runs a provider on a database.
 func (w *world) run(d mimi.ProviderDomain, s *store.Store, logger *slog.Logger) {
 	w.t.Helper()
-	p, err := provider.New(w.ctx, provider.Config{Domain: d, Store: s, Peers: w, Logger: logger.With("provider", d)})
+	cfg := provider.Config{Domain: d, Store: s, Peers: w, Logger: logger.With("provider", d)}
+	if w.adjust != nil {
+		w.adjust(&cfg)
+	}
+	p, err := provider.New(w.ctx, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
