@@ -66,8 +66,9 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// A provider that is restored from a backup, taken while it ran, federates on.
-func TestRestoredBackup(t *testing.T) {
+// options are those of a test that does not break things at random.
+func options(t *testing.T) chaos.Options {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +77,21 @@ func TestRestoredBackup(t *testing.T) {
 	if s := os.Getenv("COMITY_CHAOS_DIR"); s != "" {
 		o.Dir = s // kept
 	}
-	r, err := chaos.Restore(t.Context(), o)
+	return o
+}
+
+// postgres gives the first provider a PostgreSQL of the test's own.
+func postgres(t *testing.T, o *chaos.Options) {
+	t.Helper()
+	server := pgtest.Start(t)
+	if !server.Own() {
+		t.Skipf("skipped: the PostgreSQL of %s is not the test's own", pgtest.Env)
+	}
+	o.Store, o.Database = server.Database(t), server.Server
+}
+
+func report(t *testing.T, r *chaos.Report, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,4 +99,28 @@ func TestRestoredBackup(t *testing.T) {
 	for _, f := range r.Findings {
 		t.Error(f)
 	}
+}
+
+// A provider that is restored from a backup, taken while it ran, federates on.
+func TestRestoredBackup(t *testing.T) {
+	r, err := chaos.Restore(t.Context(), options(t))
+	report(t, r, err)
+}
+
+// The same with pg_dump and pg_restore, and two nodes.
+func TestRestoredDump(t *testing.T) {
+	o := options(t)
+	postgres(t, &o)
+	r, err := chaos.Restore(t.Context(), o)
+	report(t, r, err)
+}
+
+// Nodes come and go while their users talk: killed, one's deliveries are the
+// others' within seconds; started anew one after the other, nothing is lost and
+// nothing comes twice.
+func TestNodesComeAndGo(t *testing.T) {
+	o := options(t)
+	postgres(t, &o)
+	r, err := chaos.Nodes(t.Context(), o)
+	report(t, r, err)
 }

@@ -7,10 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/comity-im/comity/client"
 	"github.com/comity-im/comity/internal/cluster"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/serve"
@@ -36,8 +40,14 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	// While the backup is taken, messages are sent.
 	w.everybodySends(ctx)
 	copied := make(chan error, 1)
-	file := filepath.Join(o.Dir, "backup.db")
-	go func() { copied <- backup(ctx, first, file) }()
+	file := filepath.Join(o.Dir, "backup")
+	go func() {
+		if o.Database != nil {
+			copied <- tool(o.Database.Tool(ctx, "pg_dump", "-Fc", "-f", file, o.Store))
+			return
+		}
+		copied <- backup(ctx, first, file)
+	}()
 	w.everybodySends(ctx)
 	if err := <-copied; err != nil {
 		return nil, err
@@ -53,17 +63,11 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	w.Log("%v: restoring a backup of %s", time.Since(start).Round(time.Millisecond), first.Domain)
-	first.Kill()
-	db := filepath.Join(first.Dir, "data", "comity.db")
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(db + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
-		}
+	restore := w.restoreSQLite
+	if o.Database != nil {
+		restore = w.restorePostgres
 	}
-	if err := os.Rename(file, db); err != nil {
-		return nil, err
-	}
-	if err := first.Restart(ctx); err != nil {
+	if err := restore(ctx, file); err != nil {
 		return nil, err
 	}
 	// A device reads nothing of what was written before it came back in; all do
@@ -83,14 +87,87 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	}
 	for _, room := range w.rooms {
 		w.checkStates(ctx, room)
+		for _, m := range w.members {
+			if r, err := m.client.Room(ctx, room); err != nil || r.Standing != client.Joined {
+				w.finding("%s is out of %s: %s %s (%v)", m.name, room, r.Standing, r.Why, err)
+			}
+		}
 	}
-	r := &Report{Seed: o.Seed, Took: time.Since(start), Counts: w.counts, Findings: w.findings}
-	for _, m := range w.members {
-		m.seenMu.Lock()
-		r.Odd = append(r.Odd, m.odd...)
-		m.seenMu.Unlock()
+	return w.report(start), nil
+}
+
+// restoreSQLite puts a backup in the place of the first provider's database.
+func (w *world) restoreSQLite(ctx context.Context, file string) error {
+	first := w.cluster.Provider(domains[0])
+	first.Kill()
+	db := filepath.Join(first.Dir, "data", "comity.db")
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(db + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	return r, nil
+	if err := os.Rename(file, db); err != nil {
+		return err
+	}
+	return first.Restart(ctx)
+}
+
+// restorePostgres does it with a dump: all nodes are stopped, the database is made
+// anew, and nobody gets to the first node before it was told.
+func (w *world) restorePostgres(ctx context.Context, file string) error {
+	var nodes []*cluster.Provider
+	for _, p := range w.cluster.Providers {
+		if p.Domain == domains[0] {
+			nodes = append(nodes, p)
+			p.Kill()
+		}
+	}
+	u, err := url.Parse(w.Store)
+	if err != nil {
+		return err
+	}
+	name := strings.TrimPrefix(u.Path, "/")
+	if err := w.Database.Drop(ctx, name); err != nil {
+		return err
+	}
+	if _, err := w.Database.Create(ctx, name); err != nil {
+		return err
+	}
+	if err := tool(w.Database.Tool(ctx, "pg_restore", "--exit-on-error", "-d", w.Store, file)); err != nil {
+		return err
+	}
+	shut := []*proxy{w.doors[domains[0]]}
+	for to, p := range w.links {
+		if to[1] == domains[0] {
+			shut = append(shut, p)
+		}
+	}
+	for _, p := range shut {
+		p.set(mood{refuse: true})
+	}
+	if err := nodes[0].Restart(ctx); err != nil {
+		return err
+	}
+	if err := post(ctx, nodes[0], "restored", nil); err != nil {
+		return err
+	}
+	for _, p := range shut {
+		p.set(mood{})
+	}
+	for _, n := range nodes[1:] {
+		if err := n.Restart(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tool runs a program.
+func tool(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", cmd.Path, err, out)
+	}
+	return nil
 }
 
 // missing counts the messages that somebody does not show exactly once.
@@ -132,11 +209,16 @@ func (w *world) everybodySends(ctx context.Context) map[mimi.RoomURI][]string {
 
 // backup is comity admin backup.
 func backup(ctx context.Context, p *cluster.Provider, file string) error {
-	body, err := json.Marshal(serve.Backup{File: file})
+	return post(ctx, p, "backup", serve.Backup{File: file})
+}
+
+// post asks the admin listener of a provider for something.
+func post(ctx context.Context, p *cluster.Provider, what string, v any) error {
+	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.Admin+"/admin/v1/backup", bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.Admin+"/admin/v1/"+what, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -146,7 +228,7 @@ func backup(ctx context.Context, p *cluster.Provider, file string) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("backup: %s", resp.Status)
+		return fmt.Errorf("%s: %s", what, resp.Status)
 	}
 	return nil
 }

@@ -125,13 +125,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	w.check(ctx)
-	r := &Report{Seed: o.Seed, Took: time.Since(start), Counts: w.counts, Findings: w.findings}
-	for _, m := range w.members {
-		m.seenMu.Lock()
-		r.Odd = append(r.Odd, m.odd...)
-		m.seenMu.Unlock()
-	}
-	return r, nil
+	return w.report(start), nil
 }
 
 func (w *world) start(ctx context.Context) (err error) {

@@ -67,6 +67,9 @@ func (s *Server) Own() bool { return s.dir != "" }
 // Binaries returns the folder of the newest installed server, if there is one.
 func Binaries() string {
 	if p, err := exec.LookPath("initdb"); err == nil {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			p = real
+		}
 		return filepath.Dir(p)
 	}
 	list, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
@@ -243,7 +246,11 @@ func (s *Server) do(ctx context.Context, statement string) error {
 
 // Tool is one of PostgreSQL's programs, such as pg_dump, of the server's version.
 func (s *Server) Tool(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, filepath.Join(s.bin, name), args...)
+	path := filepath.Join(s.bin, name)
+	if _, err := os.Stat(path); err != nil {
+		path = name // elsewhere, perhaps
+	}
+	return exec.CommandContext(ctx, path, args...)
 }
 
 // withDatabase replaces the database in a PostgreSQL URL.
