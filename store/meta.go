@@ -24,7 +24,7 @@ func (tx *Tx) CreateMeta(name string, value []byte) ([]byte, error) {
 // DropMeta removes the values whose names begin with a prefix and that are equal
 // to one, and returns how many.
 func (tx *Tx) DropMeta(prefix string, value []byte) (int64, error) {
-	return tx.exec("DELETE FROM meta WHERE name >= ? AND name < ? AND value = ?", prefix, prefix+"\x7f", value)
+	return tx.exec("DELETE FROM meta WHERE name LIKE ? AND value = ?", prefix+"%", value)
 }
 
 // Answer returns the stored answer to a request with this SHA-256, and when it

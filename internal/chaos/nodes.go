@@ -54,6 +54,25 @@ func Nodes(ctx context.Context, o Options) (*Report, error) {
 			return nil, err
 		}
 	}
+	// Without notifications nodes look by themselves, each second.
+	deaf, hear := context.WithCancel(ctx)
+	cutting := make(chan struct{})
+	go func() {
+		defer close(cutting)
+		for deaf.Err() == nil {
+			w.Database.CutListeners(deaf)
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	for range 3 {
+		took, err := w.arrives(ctx)
+		if err != nil || took > takeOver {
+			w.finding("without LISTEN a message took %v (%v)", took, err)
+		}
+		w.Log("without LISTEN a message reached everybody after %v", took.Round(time.Millisecond))
+	}
+	hear()
+	<-cutting
 	// Rolling restarts.
 	writing, stop := context.WithCancel(ctx)
 	done := make(chan struct{})

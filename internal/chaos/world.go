@@ -358,7 +358,7 @@ func (w *world) unsettled(ctx context.Context) string {
 				return fmt.Sprintf("%s is in epoch %d of %s, %s in epoch %d", m.name, r.Epoch, room, w.members[0].name, first.Epoch)
 			case r.Standing == client.Leaving:
 				return fmt.Sprintf("%s is still leaving %s", m.name, room)
-			case r.Standing != client.Joined && i < len(w.core):
+			case r.Standing != client.Joined && (w.torn || i < len(w.core)):
 				return fmt.Sprintf("%s is out of %s: %s %s", m.name, room, r.Standing, r.Why)
 			}
 		}

@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"clients' cursors", memberships},
 		{"trimming keeps what is unread", trimming},
 		{"trimming what is unread for too long", trimmingUnread},
+		{"rooms that have ended", endedRooms},
 		{"a restored database", restored},
 		{"clients that are behind", behind},
 		{"many events at once", manyEvents},
@@ -837,4 +838,68 @@ func concurrent(t *testing.T, s *store.Store) {
 		}
 		return err
 	})
+}
+
+// endedRooms: hosted rooms with an empty log are found, and go with all that
+// belongs to them.
+func endedRooms(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	const hub = "a.example"
+	var quiet, busy int64
+	err := s.Update(ctx, func(tx *store.Tx) (err error) {
+		if quiet, err = tx.CreateRoom(store.Room{URI: "mimi://a.example/r/quiet", Hub: hub, Head: []byte{0, 1}, LastMillis: 10, CreatedMillis: 10}); err != nil {
+			return err
+		}
+		if busy, err = tx.CreateRoom(store.Room{URI: "mimi://a.example/r/busy", Hub: hub, Head: []byte{0, 1}, LastMillis: 10, CreatedMillis: 10}); err != nil {
+			return err
+		}
+		if err := tx.AppendEvents(busy, 1, []store.Event{{Kind: 1, AcceptedMillis: 11, Digest: [32]byte{1}, Body: []byte("x")}}); err != nil {
+			return err
+		}
+		return errors.Join(tx.PutRecords(quiet, []store.Record{{Name: []byte("n"), Value: []byte("v")}}), tx.JoinRoom("c", quiet, 1),
+			tx.SetMeta("fixed/1", []byte("mimi://a.example/r/quiet")), tx.SetMeta("fixed/2", []byte("mimi://a.example/r/busy")), tx.SetMeta("other", []byte("mimi://a.example/r/quiet")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.View(ctx, func(tx *store.Tx) error {
+		for _, x := range []struct {
+			after, before int64
+			want          int
+		}{{0, 10, 0}, {0, 11, 1}, {quiet, 11, 0}} {
+			if list, err := tx.QuietRooms(hub, x.after, x.before, 10); err != nil || len(list) != x.want || x.want == 1 && list[0].ID != quiet {
+				t.Errorf("after %d, before %d: %+v, %v", x.after, x.before, list, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Update(ctx, func(tx *store.Tx) error {
+		if n, err := tx.DropMeta("fixed/", []byte("mimi://a.example/r/quiet")); err != nil || n != 1 {
+			t.Errorf("%d names of the room were dropped, %v", n, err)
+		}
+		return tx.DropRoom(quiet)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.View(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Room("mimi://a.example/r/quiet"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("the room: %v", err)
+		}
+		if list, err := tx.Memberships("c"); err != nil || len(list) != 0 {
+			t.Errorf("its readers: %v, %v", list, err)
+		}
+		for name, want := range map[string]error{"fixed/1": store.ErrNotFound, "fixed/2": nil, "other": nil} {
+			if _, err := tx.Meta(name); !errors.Is(err, want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
