@@ -92,6 +92,9 @@ func Measure(p Peer, suite uint16, members int, emit func(Measurement)) error {
 	}
 	r := newRow()
 	for r.more() {
+		if err := p.Forget(founder); err != nil {
+			return err
+		}
 		err := r.time(func() error {
 			_, err := found(p, founder, fmt.Appendf(nil, "group-%d", len(r.samples)), adds)
 			return err
@@ -104,6 +107,9 @@ func Measure(p Peer, suite uint16, members int, emit func(Measurement)) error {
 
 	r = newRow()
 	for r.more() {
+		if err := p.Forget(founder); err != nil {
+			return err
+		}
 		out, err := found(p, founder, fmt.Appendf(nil, "joined-%d", len(r.samples)), adds)
 		if err != nil {
 			return err
@@ -213,9 +219,6 @@ func Measure(p Peer, suite uint16, members int, emit func(Measurement)) error {
 
 // found creates a group and adds members.
 func found(p Peer, founder string, groupID []byte, adds []Proposal) (Committed, error) {
-	if err := p.Forget(founder); err != nil {
-		return Committed{}, err
-	}
 	if err := p.CreateGroup(founder, groupID); err != nil {
 		return Committed{}, err
 	}

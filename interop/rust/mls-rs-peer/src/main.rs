@@ -369,7 +369,60 @@ where
     }
 }
 
+/// Prints how long the primitives of cipher suite 1 take with AWS-LC, in nanoseconds: the least of many rounds.
+fn primitives() -> Result<()> {
+    let crypto = AwsLcCryptoProvider::default();
+    let suite = crypto
+        .cipher_suite_provider(CipherSuite::CURVE25519_AES128)
+        .ok_or("unsupported suite")?;
+    let (secret, public) = suite.signature_key_generate().map_err(text)?;
+    let message = [0u8; 300];
+    let signature = suite.sign(&secret, &message).map_err(text)?;
+    let (hpke_secret, hpke_public) = suite.kem_generate().map_err(text)?;
+    let sealed = suite
+        .hpke_seal(&hpke_public, &message, None, &message[..32])
+        .map_err(text)?;
+    let least = |name: &str, f: &dyn Fn() -> Result<()>| -> Result<()> {
+        let mut least = std::time::Duration::MAX;
+        for _ in 0..2000 {
+            let start = std::time::Instant::now();
+            f()?;
+            least = least.min(start.elapsed());
+        }
+        println!("{name} {}", least.as_nanos());
+        Ok(())
+    };
+    least("sign", &|| {
+        suite.sign(&secret, &message).map(|_| ()).map_err(text)
+    })?;
+    least("verify", &|| {
+        suite.verify(&public, &signature, &message).map_err(text)
+    })?;
+    least("seal", &|| {
+        suite
+            .hpke_seal(&hpke_public, &message, None, &message[..32])
+            .map(|_| ())
+            .map_err(text)
+    })?;
+    least("open", &|| {
+        suite
+            .hpke_open(&sealed, &hpke_secret, &hpke_public, &message, None)
+            .map(|_| ())
+            .map_err(text)
+    })?;
+    least("derive", &|| {
+        suite.kem_derive(&message[..32]).map(|_| ()).map_err(text)
+    })
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("primitives") {
+        if let Err(e) = primitives() {
+            eprintln!("{e}");
+            std::process::exit(1);
+        }
+        return;
+    }
     wire::main(|| MlsRs {
         make: make_client,
         clients: HashMap::new(),
