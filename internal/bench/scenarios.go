@@ -291,7 +291,7 @@ func (r *run) hot() error {
 		r.add(Figure{Scenario: "hot", What: "octets on disk at the hub", Value: float64(diskBytes(r.hub.data)-disk) / messages, Unit: "B/message"})
 	}
 	if b := after["comity_network_bytes_total"] - before["comity_network_bytes_total"]; b > 0 {
-		r.add(Figure{Scenario: "hot", What: "octets to and from the hub's 4 r.senders, answers and events included", Value: b / messages, Unit: "B/message"})
+		r.add(Figure{Scenario: "hot", What: "octets to and from the hub's 4 senders, answers and events included", Value: b / messages, Unit: "B/message"})
 		f, err := scrape(r.ctx, r.targets[1].admin)
 		if err != nil {
 			return err
@@ -300,10 +300,19 @@ func (r *run) hot() error {
 			r.add(Figure{Scenario: "hot", What: "octets between hub and one follower", Value: f[`comity_network_bytes_total{direction="in",listener="federation"}`] / messages, Unit: "B/message"})
 		}
 	}
-	if n := after["comity_store_commits_total"] - before["comity_store_commits_total"]; n > 0 {
-		r.add(Figure{Scenario: "hot", What: "messages that share a commit at the hub", Value: messages / n, Unit: "messages"})
-	}
+	r.shared("hot", messages, before, after)
 	return nil
+}
+
+// shared adds how many messages share a commit, and a request to a follower.
+func (r *run) shared(scenario string, messages float64, before, after map[string]float64) {
+	if n := after["comity_store_commits_total"] - before["comity_store_commits_total"]; n > 0 {
+		r.add(Figure{Scenario: scenario, What: "messages that share a commit at the hub", Value: messages / n, Unit: "messages"})
+	}
+	series := fmt.Sprintf("comity_delivery_requests_total{peer=%q,result=\"ok\"}", r.follower(1))
+	if n := after[series] - before[series]; n > 0 {
+		r.add(Figure{Scenario: scenario, What: "messages that share a request to a follower", Value: messages / n, Unit: "messages"})
+	}
 }
 
 // federate: a follower submits, one request a message.
@@ -317,6 +326,11 @@ func (r *run) federate() error {
 	}
 	var rates, fan []float64
 	var list []sent
+	var messages float64
+	before, err := scrape(r.ctx, r.hub.admin)
+	if err != nil {
+		return err
+	}
 	for i := range r.Repeat {
 		if err := r.emptyHandler(); err != nil {
 			return err
@@ -326,9 +340,15 @@ func (r *run) federate() error {
 			return err
 		}
 		list = append(list, s)
+		messages += float64(s.N)
 		rates, fan = append(rates, s.rate), append(fan, s.fan)
 	}
 	r.cost("federate", 1, list)
+	after, err := scrape(r.ctx, r.hub.admin)
+	if err != nil {
+		return err
+	}
+	r.shared("federate", messages, before, after)
 	r.add(Figure{Scenario: "federate", What: "accepted, durable, from a follower, one request a message", Value: median(rates), Unit: "messages/s", Floor: r.handle, FloorIs: "empty handler", Aim: "0.6 × floor"})
 	r.add(Figure{Scenario: "federate", What: "delivered to another follower's client meanwhile", Value: median(fan), Unit: "messages/s", Floor: r.handle, FloorIs: "empty handler", Aim: "0.5 × floor"})
 	return nil
