@@ -16,6 +16,6 @@
 // each with its position in its room's log. The client acknowledges a position
 // when everything up to it is in its own store; what it has not acknowledged
 // comes again with the next connection. Over the same connection a client may
-// submit messages, which costs less than a request each. Frames are binary, one
-// [Frame] each.
+// submit messages, which costs less than a request each. Messages of the
+// connection are binary; each has one [Frame] or several, one after the other.
 package clientapi
