@@ -20,6 +20,11 @@ func (c *Client) ChangeConsent(ctx context.Context, change clientapi.ConsentChan
 	return c.provider.ChangeConsent(ctx, change)
 }
 
+// ReportConsent reports an unwanted request for consent to the user's own provider.
+func (c *Client) ReportConsent(ctx context.Context, report clientapi.ConsentReport) error {
+	return c.provider.ReportConsent(ctx, report)
+}
+
 // Find looks for users of a provider who meet all conditions (MIMI protocol §5.8).
 func (c *Client) Find(ctx context.Context, domain mimi.ProviderDomain, conditions ...mimi.QueryElement) (*mimi.IdentifierResponse, error) {
 	return c.provider.IdentifierQuery(ctx, domain, &mimi.IdentifierRequest{QueryElements: conditions})

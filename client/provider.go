@@ -36,6 +36,7 @@ type Provider interface {
 	IdentifierQuery(ctx context.Context, domain mimi.ProviderDomain, r *mimi.IdentifierRequest) (*mimi.IdentifierResponse, error)
 
 	Consents(ctx context.Context) ([]clientapi.Consent, error)
+	ReportConsent(ctx context.Context, r clientapi.ConsentReport) error
 	ChangeConsent(ctx context.Context, change clientapi.ConsentChange) error
 	Profile(ctx context.Context) ([]clientapi.ProfileField, error)
 	SetProfileField(ctx context.Context, f clientapi.ProfileField) error

@@ -434,6 +434,9 @@ func (l *link) IdentifierQuery(ctx context.Context, d mimi.ProviderDomain, r *mi
 func (l *link) Consents(ctx context.Context) ([]clientapi.Consent, error) {
 	return l.svc.Consents(ctx, l.dev)
 }
+func (l *link) ReportConsent(ctx context.Context, r clientapi.ConsentReport) error {
+	return l.svc.ReportConsent(ctx, l.dev, r)
+}
 func (l *link) ChangeConsent(ctx context.Context, c clientapi.ConsentChange) error {
 	return l.svc.ChangeConsent(ctx, l.dev, c)
 }

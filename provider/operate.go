@@ -139,7 +139,7 @@ func (p *Provider) RotateFranking(ctx context.Context) (from time.Time, err erro
 // A Report is an abuse report as an operator reads it.
 type Report struct {
 	ID       int64               `json:"id"`
-	Room     mimi.RoomURI        `json:"room"`
+	Room     mimi.RoomURI        `json:"room,omitempty"` // empty: of a request for consent to any
 	Reporter mimi.UserURI        `json:"reporter,omitempty"`
 	Provider mimi.ProviderDomain `json:"provider"`
 	Abuser   mimi.UserURI        `json:"abuser"`

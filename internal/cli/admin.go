@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -226,7 +227,7 @@ func (AdminReports) Run(ctx context.Context, a *Admin, out io.Writer) error {
 			fmt.Fprintln(w, "no reports")
 		}
 		for _, r := range list {
-			fmt.Fprintf(w, "#%d\t%s\t%s about %s\n\tverdict\t%s\n", r.ID, r.Received.Format(time.DateTime), r.Room, r.Abuser, r.Verdict)
+			fmt.Fprintf(w, "#%d\t%s\t%s about %s\n\tverdict\t%s\n", r.ID, r.Received.Format(time.DateTime), cmp.Or(string(r.Room), "any room"), r.Abuser, r.Verdict)
 			if r.Note != "" {
 				fmt.Fprintf(w, "\tnote\t%q\n", r.Note)
 			}

@@ -357,9 +357,14 @@ func (h *Hub) mayPropose(from mimi.ProviderDomain, p *mls.ResolvedProposal) erro
 	if err != nil {
 		return err
 	}
-	// MIMI protocol §5.3: nothing but Remove and SelfRemove from whoever is removed or banned.
-	if p.Sender.Type == mls.SenderMember && h.restricted(user) && p.Type != mls.ProposalRemove && p.Type != mls.ProposalSelfRemove {
-		return notAllowed(PendingDescription, nil)
+	// MIMI protocol §5.3: nothing but Remove and SelfRemove of its own clients from whoever is removed or banned.
+	if p.Sender.Type == mls.SenderMember && h.restricted(user) && p.Type != mls.ProposalSelfRemove {
+		if p.Type != mls.ProposalRemove {
+			return notAllowed(PendingDescription, nil)
+		}
+		if of, ok := h.rules.room.leaves.owner(p.Remove.Removed); !ok || of != user {
+			return notAllowed(fmt.Sprintf("%s is about to go, and may propose nothing but the removal of its own clients", user), nil)
+		}
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ type Consent struct {
 	Cancel  ConsentCancel  `cmd:"" help:"Take that back."`
 	Grant   ConsentGrant   `cmd:"" help:"Let somebody add you."`
 	Revoke  ConsentRevoke  `cmd:"" help:"Don't let them, or not any more."`
+	Report  ConsentReport  `cmd:"" help:"Report a request that you did not want, to your provider."`
 }
 
 // ConsentList is comity client consent list.
@@ -104,6 +105,32 @@ type ConsentGrant struct{ peer }
 // Run grants.
 func (c *ConsentGrant) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 	return c.change(ctx, cmd, out, "grant", "%s may add you.")
+}
+
+// ConsentReport is comity client consent report.
+type ConsentReport struct {
+	peer
+	Note string `help:"What your provider's operator should know."`
+}
+
+// Run reports a request.
+func (c *ConsentReport) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
+	return cmd.online(ctx, out, func(ctx context.Context, s *session) error {
+		report := clientapi.ConsentReport{Note: c.Note}
+		var err error
+		if report.Requester, err = s.user(c.User); err != nil {
+			return err
+		}
+		if c.Room != "" {
+			if report.Room, err = s.room(c.Room); err != nil {
+				return err
+			}
+		}
+		if err := s.ReportConsent(ctx, report); err != nil {
+			return err
+		}
+		return cmd.show(out, report, func(w io.Writer) { fmt.Fprintf(w, "Reported to %s.\n", s.User().Host()) })
+	})
 }
 
 // ConsentRevoke is comity client consent revoke.
