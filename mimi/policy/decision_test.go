@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,14 +132,16 @@ func moderatedRoom(t testing.TB) *testState {
 	return s.recount()
 }
 
-// The rules of room policy §8 as a decision table: in the moderated room of Appendix A.3, who asks for what, and what the
-// answer is. An empty answer is "allowed".
-var decisions = []struct {
+type decision struct {
 	section string
 	actor   string // user, or user from outside, or hub
 	asks    string
 	answer  string
-}{
+}
+
+// The rules of room policy §8 as a decision table: in the moderated room of Appendix A.3, who asks for what, and what the
+// answer is. An empty answer is "allowed".
+var decisions = []decision{
 	// §8.1.1 Adding
 	{"canAddParticipant", "dave", "add zoe as speaker", ""},
 	{"canAddParticipant", "bob", "add zoe as guest", `role "guest" lacks canAddParticipant`},
@@ -170,6 +173,7 @@ var decisions = []struct {
 	{"canRemoveOwnClient", "bob", "remove own client", `role "guest" lacks canRemoveOwnClient`},
 	{"canRemoveSelf", "bob", "leave", ""},
 	{"canRemoveSelf: (own role, 0) in the table", "dave", "leave", ""},
+	{"canRemoveSelf", "hub", "leave", `role "policy_enforcer" lacks canRemoveSelf`},
 	{"canKick: no table", "dave", "kick alice", ""},
 	{"canKick: not oneself", "dave", "kick dave", "that is for other users only"},
 	{"canKick", "cathy", "kick bob", `role "attendee" lacks canKick`},
@@ -196,14 +200,43 @@ var decisions = []struct {
 	{"canChangeRoomName", "cathy", "name the room", `role "attendee" lacks canChangeRoomName`},
 	{"canChangeRoomDescription", "dave", "describe the room", `role "moderator" lacks canChangeRoomDescription`},
 	{"canChangeRoomDescription", "alice", "describe the room", ""},
+	{"canChangeRoomAvatar", "dave", "set the avatar", ""},
+	{"canChangeRoomAvatar", "cathy", "set the avatar", `role "attendee" lacks canChangeRoomAvatar`},
+	{"canChangeRoomSubject", "dave", "set the subject", ""},
+	{"canChangeRoomSubject", "cathy", "set the subject", `role "attendee" lacks canChangeRoomSubject`},
+	{"canChangeRoomMood", "dave", "set the mood", ""},
+	{"canChangeRoomMood", "cathy", "set the mood", `role "attendee" lacks canChangeRoomMood`},
 	// §8.6 Disruptive changes (Decision 94)
 	{"canChangeRoleDefinitions", "alice", "set roles_list", ""},
 	{"canChangeRoleDefinitions", "dave", "set roles_list", `can't change roles_list: role "moderator" lacks canChangeRoleDefinitions`},
 	{"canChangePreauthorizedUserList", "hub", "set preauth_list", ""},
+	{"canChangePreauthorizedUserList", "dave", "set preauth_list", `lacks canChangePreauthorizedUserList`},
+	{"canChangeRoomMembershipStyle", "alice", "set base_room_policy", ""},
 	{"canChangeRoomMembershipStyle", "dave", "set base_room_policy", `lacks canChangeRoomMembershipStyle`},
+	{"canChangeOtherPolicyAttribute", "alice", "set status_notification_policy", ""},
+	{"canChangeOtherPolicyAttribute", "dave", "set status_notification_policy", `lacks canChangeOtherPolicyAttribute`},
+	{"canChangeOtherPolicyAttribute", "alice", "set join_link_policy", ""},
+	{"canChangeOtherPolicyAttribute", "dave", "set join_link_policy", `lacks canChangeOtherPolicyAttribute`},
+	{"canChangeOtherPolicyAttribute", "alice", "set link_preview_policy", ""},
+	{"canChangeOtherPolicyAttribute", "dave", "set link_preview_policy", `lacks canChangeOtherPolicyAttribute`},
+	{"canChangeOtherPolicyAttribute", "alice", "set asset_policy", ""},
 	{"canChangeOtherPolicyAttribute", "dave", "set asset_policy", `lacks canChangeOtherPolicyAttribute`},
+	{"canChangeOtherPolicyAttribute", "alice", "set logging_policy", ""},
+	{"canChangeOtherPolicyAttribute", "dave", "set logging_policy", `lacks canChangeOtherPolicyAttribute`},
+	{"canChangeOtherPolicyAttribute", "alice", "set chat_history_policy", ""},
+	{"canChangeOtherPolicyAttribute", "dave", "set chat_history_policy", `lacks canChangeOtherPolicyAttribute`},
+	{"canChangeOtherPolicyAttribute", "alice", "set bot_policy", ""},
+	{"canChangeOtherPolicyAttribute", "dave", "set bot_policy", `lacks canChangeOtherPolicyAttribute`},
+	{"canChangeOtherPolicyAttribute", "alice", "set message_expiration_policy", ""},
+	{"canChangeOtherPolicyAttribute", "dave", "set message_expiration_policy", `lacks canChangeOtherPolicyAttribute`},
 	{"canChangeMlsOperationalPolicies", "hub", "set mls_operational_policy", ""},
+	{"canChangeMlsOperationalPolicies", "dave", "set mls_operational_policy", `lacks canChangeMlsOperationalPolicies`},
+	{"canChangeMlsOperationalPolicies (Decision 114)", "alice", "set app_components", ""},
+	{"canChangeMlsOperationalPolicies (Decision 114)", "dave", "set safe_aad", `lacks canChangeMlsOperationalPolicies`},
+	{"canChangeMlsOperationalPolicies (Decision 114)", "dave", "set content_media_types", `lacks canChangeMlsOperationalPolicies`},
 	{"canCreateJoinCode", "dave", "add link", ""},
+	{"canCreateJoinCode", "cathy", "add link", `lacks canCreateJoinCode`},
+	{"canDeleteJoinCode", "dave", "remove link", ""},
 	{"canDeleteJoinCode", "cathy", "remove link", `lacks canDeleteJoinCode`},
 	{"other components: nobody", "alice", "set franking_agent", "no capability allows it"},
 	{"canSendMLSReinitProposal", "alice", "reinit", ""},
@@ -268,6 +301,12 @@ func parseQuestion(t testing.TB, s *testState, who, asks string) (Actor, Change)
 		return a, Change{Kind: RemoveJoinLink, User: a.URI}
 	case asks == "name the room":
 		return a, Change{Kind: ChangeRoomName, User: a.URI}
+	case asks == "set the avatar":
+		return a, Change{Kind: ChangeRoomAvatar, User: a.URI}
+	case asks == "set the subject":
+		return a, Change{Kind: ChangeRoomSubject, User: a.URI}
+	case asks == "set the mood":
+		return a, Change{Kind: ChangeRoomMood, User: a.URI}
 	case asks == "describe the room":
 		return a, Change{Kind: ChangeRoomDescription, User: a.URI}
 	case w[0] == "set":
@@ -299,9 +338,65 @@ func parseQuestion(t testing.TB, s *testState, who, asks string) (Actor, Change)
 	return a, Change{}
 }
 
+// publicRoom is a channel: zoe may come in by herself. No role is called banned, so nobody can be, though cathy, a publisher, has
+// canBan and canUnban with a table for it.
+func publicRoom(t testing.TB) *testState {
+	c, _, err := Build(Channel, testParams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Roles.Roles[1].RoleName = "outcast"
+	c.Roles.Roles[3].RoleCapabilities = append(c.Roles.Roles[3].RoleCapabilities, mimi.CanBan, mimi.CanUnBan)
+	c.Roles.Roles[3].AuthorizedRoleChanges = moves(from(2, 1), from(1, 2))
+	roles, err := NewRoles(c.Roles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &testState{roles: roles, base: c.Base, operational: c.Operational,
+		list:    map[mimi.IdentifierURI]RoleIndex{alice: 4, bob: 2, cathy: 3, eve: 1, hub: 5},
+		clients: map[mimi.IdentifierURI]int{alice: 1, bob: 1, cathy: 1}}
+	return s.recount()
+}
+
+// What the moderated room has no example of, in a public one.
+var publicDecisions = []decision{
+	{"canOpenJoin: role 0 and its table", "zoe outside", "join as subscriber", ""},
+	{"canOpenJoin: only to what the table of role 0 has", "zoe outside", "join as owner", "authorized_role_changes"},
+	{"canOpenJoin: not on the list already", "bob outside", "join as subscriber", "already on the participant list"},
+	{"canOpenJoin: not into a room that one is put out of", "eve outside", "join as subscriber", "already on the participant list"},
+	{"canBan: role 1 must be named banned", "alice", "ban bob", ""}, // an ordinary change of the role, by canChangeUserRole
+	{"canBan: role 1 must be named banned", "cathy", "ban bob", `role "publisher" lacks canChangeUserRole`},
+	{"canUnban: role 1 must be named banned", "cathy", "unban eve to subscriber", `role "publisher" lacks canChangeUserRole`},
+}
+
 func TestDecisionTable(t *testing.T) {
-	s := moderatedRoom(t)
-	for _, d := range decisions {
+	decide(t, moderatedRoom(t), decisions)
+	decide(t, publicRoom(t), publicDecisions)
+}
+
+// Each capability that changes the room has a row that allows by it and one that refuses without it.
+func TestDecisionTableIsComplete(t *testing.T) {
+	table := append(slices.Clone(decisions), publicDecisions...)
+	for _, c := range append(Capabilities()[:0:0],
+		mimi.CanAddParticipant, mimi.CanAddOwnClient, mimi.CanOpenJoin, mimi.CanUseJoinCode, mimi.CanRemoveParticipant, mimi.CanRemoveOwnClient, mimi.CanRemoveSelf,
+		mimi.CanKick, mimi.CanChangeUserRole, mimi.CanChangeOwnRole, mimi.CanBan, mimi.CanCreateJoinCode, mimi.CanDeleteJoinCode,
+		mimi.CanChangeRoomName, mimi.CanChangeRoomDescription, mimi.CanChangeRoomAvatar, mimi.CanChangeRoomSubject, mimi.CanChangeRoomMood,
+		mimi.CanChangeRoleDefinitions, mimi.CanChangePreauthorizedUserList, mimi.CanChangeRoomMembershipStyle, mimi.CanChangeOtherPolicyAttribute,
+		mimi.CanChangeMlsOperationalPolicies, mimi.CanSendMLSReinitProposal, mimi.CanDestroyRoom) {
+		allows, refuses := false, false
+		for _, d := range table {
+			if d.section == c.String() || strings.HasPrefix(d.section, c.String()+":") || strings.HasPrefix(d.section, c.String()+" ") || strings.HasPrefix(d.section, c.String()+",") {
+				allows, refuses = allows || d.answer == "", refuses || d.answer != ""
+			}
+		}
+		if !allows || !refuses {
+			t.Errorf("%s: a row that allows: %v, one that refuses: %v", c, allows, refuses)
+		}
+	}
+}
+
+func decide(t *testing.T, s *testState, table []decision) {
+	for _, d := range table {
 		t.Run(d.actor+": "+d.asks, func(t *testing.T) {
 			a, c := parseQuestion(t, s, d.actor, d.asks)
 			got := Authorize(s, a, c)
@@ -370,6 +465,11 @@ func TestConstraints(t *testing.T) {
 		{"the last moderator", func(s *testState) *Effect { return s.effect(Change{Kind: Remove, User: dave}) },
 			`role "moderator" needs at least 1 participants, 0 would be left (minimum_participants_constraint)`},
 		{"a second enforcer", func(s *testState) *Effect { return s.effect(Change{Kind: Add, User: "mimi://b.example", To: 7}) }, `role "policy_enforcer" may have at most 0 active participants`},
+		{"the last active one of a role", func(s *testState) *Effect {
+			r, _ := NewRoles(&mimi.RoleData{Roles: []mimi.Role{{RoleIndex: 0}, {RoleIndex: 1, RoleName: "banned"}, {RoleIndex: 2, RoleName: "guest", MinimumActiveParticipantsConstraint: 1}, {RoleIndex: 3}, {RoleIndex: 5}, {RoleIndex: 6}, {RoleIndex: 7}}})
+			s.roles = r
+			return s.effect(Change{Kind: Kick, User: bob})
+		}, `role "guest" needs at least 1 active participants, 0 would be left (minimum_active_participants_constraint)`},
 		{"enforcers without clients", func(s *testState) *Effect {
 			e := &Effect{}
 			e.Move(0, 7, false, false)

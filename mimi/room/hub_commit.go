@@ -52,11 +52,6 @@ func (h *Hub) commit(in UpdateInput) (*Next, error) {
 	if n.room, err = h.rules.room.next(p, n.public.Context(), n.public.Tree()); err != nil {
 		return nil, notAllowed(err.Error(), err)
 	}
-	if changes.ReInit != nil {
-		if err := checkReInit(n.room.view, changes.ReInit); err != nil {
-			return nil, notAllowed(err.Error(), err)
-		}
-	}
 	if err := h.cfg.reads(n.room.view); err != nil {
 		return nil, notAllowed(err.Error(), err)
 	}

@@ -128,6 +128,11 @@ func (r *Rules) Judge(c *mls.Changes) error {
 	if err := p.follow(c); err != nil {
 		return err
 	}
+	if c.ReInit != nil { // nothing else is in the Commit (RFC 9420 §12.2)
+		if err := checkReInit(s.view, c.ReInit); err != nil {
+			return err
+		}
+	}
 	if p.policyChanged() {
 		next, err := newView(c.New, s.view, p.list)
 		if err != nil {
