@@ -19,9 +19,11 @@ import (
 const (
 	// pingEvery is how often the provider looks whether a client is there.
 	pingEvery = 50 * time.Second
-	// writeTimeout is how long a client may take to read one message or to answer
-	// a ping; a slower one is cut off and resumes from its cursor.
+	// writeTimeout is how long a client may take to read one message, and
+	// pongTimeout to answer a ping; a slower one is cut off and resumes from its
+	// cursor.
 	writeTimeout = 20 * time.Second
+	pongTimeout  = 2 * time.Minute
 	// submitsAtOnce bounds the submits of one connection that are under way.
 	submitsAtOnce = 64
 )
@@ -91,12 +93,12 @@ func (s *stream) run() {
 	s.sub.Watch(s.push)
 	s.pings()
 	s.end(s.pull())
-	s.sub.Close()
 	s.mu.Lock()
 	s.over = true
 	s.timer.Stop()
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.sub.Close() // nobody takes from it any more
 	err := context.Cause(s.ctx)
 	switch status := websocket.CloseStatus(err); {
 	case status == websocket.StatusNormalClosure, status == websocket.StatusGoingAway, errors.Is(err, context.Canceled):
@@ -194,7 +196,7 @@ func (s *stream) ping() error {
 	if d, err := s.h.Service.Authenticate(s.ctx, s.token); err != nil && asError(err).Code == CodeUnauthorized || err == nil && d != s.d {
 		return errors.Join(err, errors.New("the session has ended"))
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, writeTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, pongTimeout)
 	defer cancel()
 	return s.conn.Ping(ctx)
 }

@@ -56,6 +56,7 @@ type member struct {
 	signer *suite.Signer
 	leaf   mls.LeafOptions
 
+	group sync.Mutex // what is done with a room's group; before mu
 	mu    sync.Mutex
 	keys  map[string]*mls.KeyPackageSecrets // by KeyPackageRef
 	rooms map[mimi.RoomURI]*room.Room
@@ -140,9 +141,11 @@ func (m *member) room(ctx context.Context, uri mimi.RoomURI) (*room.Room, error)
 // encrypt makes a submit request of a message with size octets of application
 // data, the first eight of which are the time.
 func (m *member) encrypt(uri mimi.RoomURI, size int) (*mimi.SubmitMessageRequest, error) {
+	m.group.Lock()
+	defer m.group.Unlock()
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	r := m.rooms[uri]
+	m.mu.Unlock()
 	if r == nil {
 		return nil, fmt.Errorf("bench: %s is not in %s", m.user, uri)
 	}
@@ -259,9 +262,9 @@ func (d *device) take(e *clientapi.Event, now time.Time) error {
 	case f.Kind() != mimi.FanoutApplication:
 		return nil
 	}
-	d.mu.Lock()
+	d.group.Lock()
 	got, err := r.Decrypt(&f.Message)
-	d.mu.Unlock()
+	d.group.Unlock()
 	if err != nil {
 		return nil // its own
 	}
@@ -384,8 +387,8 @@ func (d *device) add(ctx context.Context, uri mimi.RoomURI, users []mimi.UserURI
 		}
 		additions = append(additions, room.Addition{User: u, Role: as, KeyPackages: list})
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.group.Lock()
+	defer d.group.Unlock()
 	s, err := r.AddUsers(rand.Reader, uint64(time.Now().Unix()), additions...)
 	if err != nil {
 		return err

@@ -251,8 +251,8 @@ func (w *worker) commits(ctx context.Context, c *command) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.group.Lock()
+	defer d.group.Unlock()
 	var times []time.Duration
 	a := &answer{}
 	start := time.Now()
