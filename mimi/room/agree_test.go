@@ -109,8 +109,8 @@ func TestHubAndClientsAgree(t *testing.T) {
 				x := &device{w: w, user: rapid.SampledFrom(users).Draw(rt, "whom")}
 				x.client, _ = mimi.NewClientURI(x.user.Host(), x.user.Name(), "y"+string(rune('a'+serial%26)))
 				proposals = append(proposals, mls.Proposal{Type: mls.ProposalAdd, Add: &mls.Add{KeyPackage: x.keyPackage()}})
-				if role, ok := w.hub.View().RoleOf(x.user.Identifier()); !ok && rapid.Bool().Draw(rt, "listed") {
-					role = rapid.SampledFrom(w.hub.View().Roles().Indexes()).Draw(rt, "role")
+				if _, ok := w.hub.View().RoleOf(x.user.Identifier()); !ok && rapid.Bool().Draw(rt, "listed") {
+					role := rapid.SampledFrom(w.hub.View().Roles().Indexes()).Draw(rt, "role")
 					p, err := appData(mimi.ComponentParticipantList, &mimi.ParticipantListUpdate{AddedParticipants: []mimi.UserRolePair{{User: x.user.Identifier(), RoleIndex: role}}})
 					if err != nil {
 						t.Fatal(err)

@@ -277,6 +277,32 @@ func TestJoinAlone(t *testing.T) {
 		_, err := w.device(cathy, "c1").join(JoinParams{Role: w.role("owner")})
 		w.refused("authorized_role_changes", nil, err)
 	})
+	// Credentials that are tokens have no registered type; the claims of one, once it is verified, count the same (Decision 90).
+	t.Run("by token", func(t *testing.T) {
+		const jwt, cwt = mls.CredentialType(0xF0F0), mls.CredentialType(0xF0F1)
+		w := newWorld(t, policy.Moderated, func(c *policy.Components, _ *[]mimi.UserRolePair) {
+			c.Preauth = &mimi.PreAuthData{PreauthorizedEntries: []mimi.PreAuthRoleEntry{
+				{Claimset: []mimi.Claim{{ClaimID: mimi.ClaimID{CredentialType: jwt, ID: []byte("department")}, ClaimValue: []byte(`"HR"`)}}, TargetRole: mimi.Role{RoleIndex: 5}},
+				{Claimset: []mimi.Claim{{ClaimID: mimi.ClaimID{CredentialType: cwt, ID: []byte("\x64dept")}, ClaimValue: []byte("\x62HR")}}, TargetRole: mimi.Role{RoleIndex: 4}}}}
+		})
+		var err error
+		if w.verifier.claims[bob], err = policy.JWTClaims(jwt, []byte(`{"sub": "bob", "department": "HR"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if w.verifier.claims[cathy], err = policy.CWTClaims(cwt, []byte{0xa1, 0x64, 'd', 'e', 'p', 't', 0x62, 'H', 'R'}); err != nil {
+			t.Fatal(err)
+		}
+		if w.verifier.claims[dave], err = policy.JWTClaims(jwt, []byte(`{"department": "IT"}`)); err != nil {
+			t.Fatal(err)
+		}
+		for user, role := range map[mimi.UserURI]string{bob: "moderator", cathy: "speaker"} {
+			if n := w.must(w.device(user, "x1").join(JoinParams{Role: w.role(role)})); n.Joined != policy.PreauthorizedJoin || n.JoinedRole != w.role(role) {
+				t.Errorf("%s: %+v", user, n)
+			}
+		}
+		_, err = w.device(dave, "d1").join(JoinParams{Role: w.role("moderator")})
+		w.refused("dave can't", nil, err)
+	})
 	t.Run("by department", func(t *testing.T) {
 		department := mimi.Claim{ClaimID: mimi.ClaimID{CredentialType: mls.CredentialX509, ID: []byte{6, 3, 0x55, 4, 0x0b}}, ClaimValue: []byte("HR")}
 		w := newWorld(t, policy.Administered, func(c *policy.Components, _ *[]mimi.UserRolePair) {
