@@ -1,15 +1,20 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/identity"
+	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/room"
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/mls/suite"
@@ -190,6 +195,112 @@ func (c *Client) suites(ctx context.Context) ([]suite.ID, error) {
 	return ids, nil
 }
 
+// renewLeaves brings the device's present credential into the rooms whose leaf has an older one, before that expires.
+func (c *Client) renewLeaves(ctx context.Context) error {
+	c.mu.Lock()
+	ids := slices.Sorted(maps.Keys(c.signers))
+	c.mu.Unlock()
+	current := map[suite.ID]*signer{}
+	for _, id := range ids {
+		s, err := c.signer(ctx, id)
+		if err != nil {
+			return err
+		}
+		digest, err := s.digest()
+		if err != nil {
+			return err
+		}
+		var done []byte
+		err = c.store.View(ctx, func(tx Tx) (err error) {
+			done, err = tx.Get(renewedKey(id))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(done, digest) {
+			current[id] = s
+		}
+	}
+	if len(current) == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	uris := slices.Sorted(maps.Keys(c.rooms))
+	c.mu.Unlock()
+	var failed error
+	for _, uri := range uris {
+		if err := c.renewLeaf(ctx, uri, current); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			failed = errors.Join(failed, fmt.Errorf("the new credential in %s: %w", uri, err))
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	return c.store.Update(ctx, func(tx Tx) error {
+		for id, s := range current {
+			digest, err := s.digest()
+			if err != nil {
+				return err
+			}
+			if err := tx.Put(renewedKey(id), digest); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *Client) renewLeaf(ctx context.Context, uri mimi.RoomURI, current map[suite.ID]*signer) error {
+	old := func(g *room.Room) *signer {
+		s := current[suiteOf(g)]
+		if s == nil || !g.Active() || g.Group().Tree().Leaf(g.Group().OwnLeaf()).Credential.Equal(&s.rec.credential) {
+			return nil
+		}
+		return s
+	}
+	c.mu.Lock()
+	r, due := c.rooms[uri], false
+	var err error
+	if r.rec.standing == Joined && r.rec.repair == "" { // others come in with the new one
+		var g *room.Room
+		if g, err = c.held(ctx, r); err == nil && g != nil {
+			due = old(g) != nil
+		}
+	}
+	c.mu.Unlock()
+	if err != nil || !due {
+		return err
+	}
+	err = c.change(ctx, uri, func(g *room.Room) (handshake, error) {
+		s := old(g)
+		if s == nil {
+			return handshake{}, errNothing
+		}
+		leaf, err := room.Leaf(s.rec.credential, s.key)
+		if err != nil {
+			return handshake{}, err
+		}
+		staged, err := g.Renew(c.rand, leaf)
+		return handshake{staged: staged}, err
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}
+
+func (s *signer) digest() ([]byte, error) {
+	b, err := tlspl.Marshal(&s.rec.credential)
+	sum := sha256.Sum256(b)
+	return sum[:], err
+}
+
+func renewedKey(id suite.ID) []byte { return []byte{keyRenewed, byte(id >> 8), byte(id)} }
+
 const (
 	// packageLifetime is how long a KeyPackage may be used.
 	packageLifetime = 60 * 24 * time.Hour
@@ -225,13 +336,21 @@ func (c *Client) Refill(ctx context.Context) error {
 		if i == 0 {
 			n = max(1, want-(len(ids)-1)*n)
 		}
-		leaf, err := c.leaf(ctx, id)
+		s, err := c.signer(ctx, id)
 		if err != nil {
 			if i > 0 {
 				c.cfg.Logger.Debug("no credential for a cipher suite", "suite", id, "error", err)
 				continue
 			}
 			return err
+		}
+		leaf, err := room.Leaf(s.rec.credential, s.key)
+		if err != nil {
+			return err
+		}
+		lifetime := lifetime
+		if s.rec.notAfter > 0 {
+			lifetime.NotAfter = min(lifetime.NotAfter, s.rec.notAfter) // nobody can use it with an expired credential
 		}
 		for ; n > 0; n-- {
 			k, err := mls.NewKeyPackage(c.rand, mls.KeyPackageOptions{CipherSuite: id, Leaf: leaf, Lifetime: lifetime})

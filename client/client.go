@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -38,8 +37,8 @@ type Config struct {
 	Notify func(Event)
 	// Pseudonyms follows rooms whose members have pseudonymous credentials (MIMI protocol §6).
 	Pseudonyms bool
-	// CommitDelay says how long to wait before committing what others proposed, so that not all do at once. Nil: up to a
-	// second, at random.
+	// CommitDelay says how long to wait before committing what others proposed, so that not all do at once. Nil: as the
+	// room's pending_proposal_policy says (room policy §7.1).
 	CommitDelay func() time.Duration
 	// ReceiptDelay says for how long delivery notifications and read receipts are gathered in a room with so many clients
 	// before they are sent as one report. Nil: from a second to ten minutes, the more clients the longer, at random.
@@ -112,9 +111,6 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.CommitDelay == nil {
-		cfg.CommitDelay = func() time.Duration { return mathrand.N(time.Second) }
 	}
 	if cfg.ReceiptDelay == nil {
 		cfg.ReceiptDelay = receiptDelay

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"slices"
 	"time"
 
@@ -230,11 +231,11 @@ func (b *batch) schedule(r *roomState) {
 	case r.rec.standing != Leaving || r.group == nil || departing(r.group):
 		r.leaveAt = time.Time{}
 	case r.leaveAt.IsZero():
-		r.leaveAt = c.cfg.Now().Add(c.cfg.CommitDelay())
+		r.leaveAt = c.cfg.Now().Add(c.commitDelay(r.group))
 	}
 	if r.group != nil && r.rec.standing == Joined && r.rec.repair == "" && r.group.Ended() != nil {
 		if r.commitAt.IsZero() {
-			r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay()) // to found the next group
+			r.commitAt = c.cfg.Now().Add(c.commitDelay(r.group)) // to found the next group
 		}
 		return
 	}
@@ -243,8 +244,32 @@ func (b *batch) schedule(r *roomState) {
 		return
 	}
 	if r.commitAt.IsZero() {
-		r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay())
+		r.commitAt = c.cfg.Now().Add(c.commitDelay(r.group))
 	}
+}
+
+// longestDelay is the longest wait before a commit that a room's policy can ask for.
+const longestDelay = 10 * time.Minute
+
+// commitDelay is how long to wait before committing what others proposed: as the room's pending_proposal_policy says, up to
+// a second at random where it says nothing (room policy §7.1).
+func (c *Client) commitDelay(g *room.Room) time.Duration {
+	if c.cfg.CommitDelay != nil {
+		return c.cfg.CommitDelay()
+	}
+	least, most := time.Duration(0), time.Second
+	if g != nil && g.View().Operational() != nil {
+		bound := func(millis uint64) time.Duration {
+			return time.Duration(min(millis, uint64(longestDelay.Milliseconds()))) * time.Millisecond
+		}
+		switch p := g.View().Operational().PendingProposalPolicy; p.PendingProposalStrategy {
+		case mimi.PendingImmediateCommit:
+			return 0
+		case mimi.PendingRandomDelay:
+			least, most = bound(p.MinimumDelayMillis), bound(p.MaximumDelayMillis)
+		}
+	}
+	return least + mathrand.N(max(most-least, 0)+1)
 }
 
 // departing reports whether this device's SelfRemove is among the pending proposals.

@@ -31,6 +31,7 @@ const (
 	keyNotice     = 'n' // + room + counter: noticeRecord
 	keyReceipts   = 'e' // Receipts: the user's setting
 	keyReceipt    = 'r' // + room + message ID: the status that the room is to hear of
+	keyRenewed    = 'c' // + cipher suite: digest of the credential that this device has in all its rooms
 	keyOwn        = 'o' // + room + digest: key of a messageRecord that the hub accepted and the log has not shown yet
 )
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/comity-im/comity/client"
 	"github.com/comity-im/comity/clientapi"
@@ -101,7 +102,17 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	bob.waitRoom(uri, "the new subject", func(r client.Room) bool { return r.Subject == "later" })
-	bob.restart() // the provider knows now how far it has come
+	bob.restart()
+	for { // until the provider has noted how far it has come
+		list, err := bob.link.Rooms(w.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 1 && list[0].Read == list[0].Newest {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	bob.stop()
 	bob.store = backup
 	bob.launch()

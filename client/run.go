@@ -110,7 +110,7 @@ func (c *Client) connected(ctx context.Context) error {
 	for _, r := range c.rooms {
 		r.retryAt, r.failures = time.Time{}, 0
 		if r.rec.standing == Joined && r.rec.why == whyEnded && r.commitAt.IsZero() {
-			r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay())
+			r.commitAt = c.cfg.Now().Add(c.commitDelay(r.group))
 		}
 	}
 	c.touch()
@@ -161,7 +161,7 @@ func (c *Client) acknowledge(ctx context.Context, conn Connection, list []client
 // deletes what has expired.
 func (c *Client) look(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
-		err := errors.Join(c.lookAtRooms(ctx), c.Refill(ctx), c.Sweep(ctx), c.removeLost(ctx))
+		err := errors.Join(c.lookAtRooms(ctx), c.Refill(ctx), c.Sweep(ctx), c.removeLost(ctx), c.renewLeaves(ctx))
 		c.mu.Lock()
 		c.looked = true
 		c.touch()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type world struct {
 	providers map[mimi.ProviderDomain]*provider.Provider
 	stores    map[mimi.ProviderDomain]*store.Store
 
+	ahead   atomic.Int64 // how far the clocks are ahead, in nanoseconds
 	mu      sync.Mutex
 	devices []*device
 	ends    map[mimi.ProviderDomain]func() // stop a provider
@@ -98,7 +100,7 @@ func newWorldWith(t *testing.T, adjust func(*provider.Config), domains ...mimi.P
 // run runs a provider on a database.
 func (w *world) run(d mimi.ProviderDomain, s *store.Store, logger *slog.Logger) {
 	w.t.Helper()
-	cfg := provider.Config{Domain: d, Store: s, Peers: w, Logger: logger.With("provider", d)}
+	cfg := provider.Config{Domain: d, Store: s, Peers: w, Now: w.now, Logger: logger.With("provider", d)}
 	if w.adjust != nil {
 		w.adjust(&cfg)
 	}
@@ -121,6 +123,9 @@ func (w *world) run(d mimi.ProviderDomain, s *store.Store, logger *slog.Logger) 
 		s.Close()
 	}
 }
+
+// now is the time by everybody's clock.
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 // provider is the one that runs for a domain now.
 func (w *world) provider(d mimi.ProviderDomain) *provider.Provider {
@@ -169,6 +174,7 @@ type device struct {
 	store client.Store
 	link  *link
 	stop  func()
+	delay func() time.Duration // before it commits; nil: as the room says
 
 	mu     sync.Mutex
 	events []client.Event
@@ -199,7 +205,7 @@ func (w *world) deviceIn(name string, store client.Store) *device {
 	if err := client.SaveSession(w.ctx, store, client.Session{Session: s}); err != nil {
 		w.t.Fatal(err)
 	}
-	d := &device{w: w, name: name, store: store, more: make(chan struct{})}
+	d := &device{w: w, name: name, store: store, more: make(chan struct{}), delay: soon}
 	d.link = &link{svc: svc, dev: clientapi.Device{User: s.User, Client: s.Client}, insert: make(chan clientapi.Event)}
 	d.start()
 	w.mu.Lock()
@@ -207,6 +213,8 @@ func (w *world) deviceIn(name string, store client.Store) *device {
 	w.mu.Unlock()
 	return d
 }
+
+func soon() time.Duration { return rand.N(30 * time.Millisecond) }
 
 // start runs the device and waits until it is in step.
 func (d *device) start() {
@@ -220,8 +228,8 @@ func (d *device) start() {
 func (d *device) launch() {
 	d.w.t.Helper()
 	c, err := client.Open(d.w.ctx, client.Config{
-		Store: d.store, Provider: d.link, Notify: d.note,
-		CommitDelay: func() time.Duration { return rand.N(30 * time.Millisecond) },
+		Store: d.store, Provider: d.link, Notify: d.note, Now: d.w.now,
+		CommitDelay: d.delay,
 		Logger:      slog.New(slog.NewTextHandler(testWriter{d.w.t}, nil)).With("device", d.name),
 	})
 	if err != nil {

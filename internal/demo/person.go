@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"time"
@@ -78,6 +79,8 @@ func (p *person) open(ctx context.Context, at *cluster.Provider, c *cluster.Clus
 	p.changed, p.read = make(chan struct{}), map[content.MessageID]int{}
 	p.client, err = client.Open(ctx, client.Config{Store: p.store, Provider: client.Over(api.WithToken(session.Token)), Notify: p.notify,
 		Logger: slog.New(slog.NewJSONHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		// The story does not wait as long as the room's policy lets devices wait.
+		CommitDelay: func() time.Duration { return rand.N(time.Second) },
 	})
 	if err != nil {
 		return err

@@ -197,12 +197,16 @@ func (s *Staged) Updated() []mls.ComponentID { return s.plan.effect.Updated }
 // Commit stages a Commit with all pending proposals, which it must have (Decision 34), and these. now is in seconds, for the
 // lifetimes of KeyPackages; 0: not checked. The error has a *policy.Denial in it where policy forbids a change.
 func (r *Room) Commit(rand io.Reader, now uint64, proposals ...mls.Proposal) (*Staged, error) {
+	return r.stage(rand, mls.CommitOptions{Proposals: proposals, Now: now})
+}
+
+func (r *Room) stage(rand io.Reader, o mls.CommitOptions) (*Staged, error) {
 	aad, err := r.View().authenticatedData(nil)
 	if err != nil {
 		return nil, err
 	}
-	commit, err := r.group.Stage(rand, mls.CommitOptions{Proposals: proposals, AllPending: true, AuthenticatedData: aad, Now: now,
-		WireFormat: r.View().handshakeFormat()})
+	o.AllPending, o.AuthenticatedData, o.WireFormat = true, aad, r.View().handshakeFormat()
+	commit, err := r.group.Stage(rand, o)
 	if err != nil {
 		return nil, err
 	}

@@ -266,6 +266,12 @@ func (r *Room) ChangeJoinLinks(rand io.Reader, remove []mimi.JoinLink, add []mim
 	return r.SetComponents(rand, Component{mimi.ComponentJoinLinks, &update})
 }
 
+// Renew stages a Commit that gives this client's leaf another credential and signature key, of the same client: those that
+// were certified anew before the old ones expire. It has all pending proposals too.
+func (r *Room) Renew(rand io.Reader, leaf mls.LeafOptions) (*Staged, error) {
+	return r.stage(rand, mls.CommitOptions{Leaf: &leaf})
+}
+
 // ReInit stages the end of the MLS group, to be followed by another one for the same room.
 func (r *Room) ReInit(rand io.Reader, next mls.ReInit) (*Staged, error) {
 	return r.Commit(rand, 0, mls.Proposal{Type: mls.ProposalReInit, ReInit: &next})

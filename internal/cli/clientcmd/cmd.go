@@ -115,9 +115,12 @@ func (s *session) start(ctx context.Context) error {
 	if s.cmd.Verbose {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	s.Client, err = client.Open(ctx, client.Config{Store: s.db, Provider: client.Over(api.WithToken(saved.Token)), Notify: s.note, Logger: logger,
-		// A command does not last long.
-		CommitDelay: func() time.Duration { return rand.N(200 * time.Millisecond) }})
+	cfg := client.Config{Store: s.db, Provider: client.Over(api.WithToken(saved.Token)), Notify: s.note, Logger: logger}
+	if s.events == nil {
+		// Such a command does not last as long as the room's policy lets devices wait.
+		cfg.CommitDelay = func() time.Duration { return rand.N(200 * time.Millisecond) }
+	}
+	s.Client, err = client.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
