@@ -11,6 +11,7 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,7 +46,7 @@ type Options struct {
 }
 
 // Scenarios are the names of all scenarios.
-var Scenarios = []string{"hot", "federate", "latency", "fanout", "quiet", "idle", "commits", "cold"}
+var Scenarios = []string{"hot", "federate", "latency", "fanout", "quiet", "idle", "cold", "commits"}
 
 // A Figure is one result.
 type Figure struct {
@@ -107,7 +108,8 @@ func (r *run) add(f Figure) {
 	r.say("  %s: %s %s", f.What, number(f.Value), f.Unit)
 }
 
-// Run measures.
+// Run measures. A scenario that fails is in the error, and the report has the
+// others.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Dir == "" {
 		dir, err := os.MkdirTemp("", "comity-bench")
@@ -133,13 +135,18 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			return nil, err
 		}
 	}
+	var errs []error
 	for _, name := range o.Scenarios {
 		r.say("%s", name)
 		if err := scenarios[name](); err != nil {
-			return &r.report, fmt.Errorf("%s: %w", name, err)
+			errs = append(errs, fmt.Errorf("%s: %w", name, err)) // the others may work
+			r.say("  %v", err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return &r.report, nil
+	return &r.report, errors.Join(errs...)
 }
 
 func (r *run) worker(name string) (*process, error) {
