@@ -248,7 +248,7 @@ func (p *Comity) Commit(client string, proposals []Proposal) (Committed, error) 
 	}
 	o := mls.CommitOptions{
 		AllPending: true, WireFormat: c.wireFormat(), OmitPath: !c.options.AlwaysPath,
-		WelcomeTree: c.options.TreeExtension, Now: uint64(time.Now().Unix()),
+		WelcomeTree: c.options.TreeExtension, OmitGroupInfo: true, Now: uint64(time.Now().Unix()),
 	}
 	for _, proposal := range proposals {
 		made, err := c.proposal(proposal)

@@ -134,3 +134,41 @@ func TestJoinLifetimes(t *testing.T) {
 		check("external commit", err)
 	}
 }
+
+// A commit without a GroupInfo of its own still has the Welcome's, with or without the tree, and survives being stored.
+func TestOmitGroupInfo(t *testing.T) {
+	for _, withTree := range []bool{false, true} {
+		r := newRoom(t, nil, "alice", "bob")
+		alice, carol := r.clients[0], newClient(t, "carol")
+		staged, err := alice.group.Stage(rand.Reader, CommitOptions{
+			Proposals: []Proposal{add(carol.keyPackage(t))}, OmitGroupInfo: true, WelcomeTree: withTree,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if staged.GroupInfo() != nil {
+			t.Error("there is a GroupInfo")
+		}
+		stored, err := staged.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if staged, err = alice.group.LoadStaged(stored); err != nil {
+			t.Fatal(err)
+		}
+		if err := alice.group.Merge(staged); err != nil {
+			t.Fatal(err)
+		}
+		o := JoinOptions{RatchetTree: alice.group.Tree().Bytes()}
+		if withTree {
+			o.RatchetTree = nil
+		}
+		g, err := JoinWelcome(carol.config, wire(t, staged.Welcome()), carol.keys, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(g.EpochAuthenticator(), alice.group.EpochAuthenticator()) {
+			t.Error("carol is in another state")
+		}
+	}
+}

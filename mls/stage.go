@@ -19,6 +19,7 @@ type CommitOptions struct {
 	Leaf                *LeafOptions // a new credential, capabilities, extensions or signature key for this member
 	WelcomeTree         bool         // put the ratchet_tree into the Welcome's GroupInfo
 	GroupInfoExtensions Extensions   // more extensions for the GroupInfo
+	OmitGroupInfo       bool         // make no GroupInfo but the Welcome's, where nobody is to join by an external commit: a signature and a key less
 	Now                 uint64       // seconds since the Unix epoch, for the lifetimes of added KeyPackages; 0: not checked
 }
 
@@ -46,7 +47,7 @@ func (c *StagedCommit) Message() *MLSMessage { return c.message }
 func (c *StagedCommit) Welcome() *Welcome { return c.welcome }
 
 // GroupInfo returns a GroupInfo of the new epoch, with external_pub and
-// without ratchet_tree; nil if the commit was received.
+// without ratchet_tree; nil if the commit was received or was to have none.
 func (c *StagedCommit) GroupInfo() *GroupInfo { return c.groupInfo }
 
 // Changes says what the commit does.
@@ -162,7 +163,7 @@ func (g *Group) Stage(rand io.Reader, o CommitOptions) (*StagedCommit, error) {
 	if c.message, err = g.protect(rand, a); err != nil {
 		return nil, err
 	}
-	if err := c.inform(rand, t, o.GroupInfoExtensions, o.WelcomeTree, joiner, psk, path); err != nil {
+	if err := c.inform(rand, t, &o, joiner, psk, path); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -205,21 +206,28 @@ func (c *StagedCommit) derive(t *transition, init []byte, path *PathSecrets, psk
 
 // inform makes the GroupInfo and the Welcome of a commit (RFC 9420 §12.4.1,
 // §12.4.3).
-func (c *StagedCommit) inform(rand io.Reader, t *transition, e Extensions, withTree bool, joiner, psk []byte, path *PathSecrets) error {
+func (c *StagedCommit) inform(rand io.Reader, t *transition, o *CommitOptions, joiner, psk []byte, path *PathSecrets) error {
+	sign := func(e Extensions) (*GroupInfo, error) {
+		return signGroupInfo(rand, c.signer, c.changes.CommitterLeaf, c.next, &c.start.secrets, e)
+	}
 	var err error
-	own := c.changes.CommitterLeaf
-	if c.groupInfo, err = signGroupInfo(rand, c.signer, own, c.next, &c.start.secrets, e); err != nil {
-		return err
+	if !o.OmitGroupInfo {
+		if c.groupInfo, err = sign(o.GroupInfoExtensions); err != nil {
+			return err
+		}
 	}
 	if len(t.added) == 0 {
 		return nil
 	}
 	info := c.groupInfo
-	if withTree {
-		e = e.With(ExtensionRatchetTree, t.tree.Bytes())
-		if info, err = signGroupInfo(rand, c.signer, own, c.next, &c.start.secrets, e); err != nil {
-			return err
-		}
+	switch {
+	case o.WelcomeTree:
+		info, err = sign(o.GroupInfoExtensions.With(ExtensionRatchetTree, t.tree.Bytes()))
+	case info == nil:
+		info, err = sign(o.GroupInfoExtensions)
+	}
+	if err != nil {
+		return err
 	}
 	c.welcome, err = t.sealWelcome(info, joiner, psk, path)
 	return err
