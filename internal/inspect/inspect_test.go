@@ -23,6 +23,10 @@ func golden(t testing.TB) map[string][]byte {
 	}
 	m := make(map[string][]byte)
 	for _, f := range files {
+		// Components and credentials are parts of messages: what they are stands beside them.
+		if name := filepath.Base(f); strings.HasPrefix(name, "component_") || strings.HasPrefix(name, "identity_link") || strings.HasPrefix(name, "pseudonymous") {
+			continue
+		}
 		text, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
