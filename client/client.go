@@ -201,6 +201,16 @@ func (c *Client) reload(tx Tx, r *roomState) error {
 	if r.leaveAt = (time.Time{}); r.rec.standing == Leaving {
 		r.leaveAt = c.cfg.Now() // to look whether it must
 	}
+	// What was pending before this device started is to be committed all the same.
+	if r.rec.standing == Joined && r.commitAt.IsZero() {
+		err := tx.Scan(key(keyGroup, r.rec.number, room.PendingPrefix()), nil, func(_, _ []byte) (bool, error) {
+			r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay())
+			return false, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	r.outbox, r.reportAt = 0, time.Time{}
 	if list, err := owed(tx, r); err != nil {
 		return err

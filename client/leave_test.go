@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -200,4 +201,30 @@ func TestLeaveTogether(t *testing.T) {
 	if i := slices.IndexFunc(bob.events, func(e client.Event) bool { return e.Kind == client.EventRepaired || e.Kind == client.EventProblem }); i >= 0 {
 		t.Errorf("Bob was told: %s", bob.events[i].Line())
 	}
+}
+
+// TestCommitAfterRestart: who was about to commit what others proposed, and was
+// started again, does it though nothing comes any more that would tell it to.
+func TestCommitAfterRestart(t *testing.T) {
+	w, alice, bob, uri := pair(t)
+	alice.stop()
+	slow, err := client.Open(w.ctx, client.Config{Store: alice.store, Provider: alice.link, CommitDelay: func() time.Duration { return time.Hour }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.ctx)
+	done := make(chan error)
+	go func() { done <- slow.Run(ctx) }()
+	if err := bob.Leave(w.ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	alice.Client = slow
+	alice.waitRoom(uri, "Bob's proposals", func(r client.Room) bool { return r.Pending == 2 })
+	time.Sleep(1200 * time.Millisecond) // what was acknowledged does not come again
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	alice.launch()
+	bob.waitRoom(uri, "having left", func(r client.Room) bool { return r.Standing == client.Left })
 }

@@ -21,17 +21,21 @@ type Record struct {
 	Value []byte
 }
 
+// PendingRecord is the first octet of the keys of pending proposals' records: who
+// stores a group sees by it whether there are any without loading the group.
+const PendingRecord = 'q'
+
 // The first octet of a record's key.
 const (
-	keyHead      = 'h' // storedHead
-	keyExtension = 'x' // ‖ uint16 type: the data of an extension of the GroupContext
-	keyComponent = 'd' // ‖ uint16 component: its data in app_data_dictionary, which has no extension record
-	keyNode      = 't' // ‖ uint32 node of the ratchet tree
-	keyPending   = 'q' // ‖ uint64 number, increasing: storedPending
-	keyMember    = 'k' // storedMember
-	keyMessages  = 'm' // ‖ uint64 epoch ‖ key of the secret tree
-	keyExporter  = 'e' // ‖ key of the exporter tree
-	keyPast      = 'p' // ‖ uint64 epoch: storedPast
+	keyHead      = 'h'           // storedHead
+	keyExtension = 'x'           // ‖ uint16 type: the data of an extension of the GroupContext
+	keyComponent = 'd'           // ‖ uint16 component: its data in app_data_dictionary, which has no extension record
+	keyNode      = 't'           // ‖ uint32 node of the ratchet tree
+	keyPending   = PendingRecord // ‖ uint64 number, increasing: storedPending
+	keyMember    = 'k'           // storedMember
+	keyMessages  = 'm'           // ‖ uint64 epoch ‖ key of the secret tree
+	keyExporter  = 'e'           // ‖ key of the exporter tree
+	keyPast      = 'p'           // ‖ uint64 epoch: storedPast
 )
 
 // storedVersion is the version of the records' format.

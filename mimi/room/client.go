@@ -105,6 +105,9 @@ func compareEpochs(a, b mls.Epoch) int {
 	return 0
 }
 
+// PendingPrefix is what the keys of pending proposals' records begin with.
+func PendingPrefix() []byte { return []byte{keyGroup, mls.PendingRecord} }
+
 // Flush returns the records that changed since the last call, nil values being deletions. What they hold must be stored
 // before a message leaves that was made since, and together with what was received.
 func (r *Room) Flush() ([]mls.Record, error) {
