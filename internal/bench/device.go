@@ -268,8 +268,8 @@ func (d *device) take(e *clientapi.Event, now time.Time) error {
 	if err != nil {
 		return nil // its own
 	}
-	d.count.add(1)
 	d.count.took(time.Since(time.Unix(0, int64(binary.BigEndian.Uint64(got.Data)))))
+	d.count.add(1)
 	return nil
 }
 

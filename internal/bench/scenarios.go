@@ -378,8 +378,7 @@ func (r *run) latency() error {
 			return err
 		}
 		submit = a.Times
-		time.Sleep(300 * time.Millisecond)
-		b, err := r.byName[r.follower(1)].do(command{Op: "count"})
+		b, err := r.byName[r.follower(1)].do(command{Op: "count", Count: int(a.N)})
 		if err != nil {
 			return err
 		}

@@ -316,6 +316,10 @@ func (w *worker) joined(ctx context.Context, c *command) (*answer, error) {
 }
 
 func (w *worker) counted(c *command) (*answer, error) {
+	// With a Count it waits for so many, for a while.
+	for deadline := time.Now().Add(20 * time.Second); w.count.n.Load() < int64(c.Count) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
 	w.decrypt.Store(c.Decrypt)
 	a := &answer{}
 	a.N, a.Times = w.count.reset()
