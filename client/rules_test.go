@@ -69,7 +69,9 @@ func TestMessagesAgainstTheRules(t *testing.T) {
 	}
 	has := func(part string) *client.Message {
 		t.Helper()
-		return alice.wait(part, func(e *client.Event) bool { return e.Kind == client.EventMessage && strings.Contains(e.Message.Text, part) }).Message
+		return alice.wait(part, func(e *client.Event) bool {
+			return e.Kind == client.EventMessage && strings.Contains(e.Message.Text, part)
+		}).Message
 	}
 	if m := has("in time"); m.Broke != "" || len(m.Marks) > 0 {
 		t.Errorf("what was allowed when it was sent: %+v", m)
