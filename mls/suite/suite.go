@@ -7,10 +7,10 @@
 // keeps the key parsed: [Signer], [Verifier], [PrivateKey].
 //
 // The primitives come from the standard library; X448, Ed448 and ML-DSA, which
-// it lacks, from github.com/cloudflare/circl; X25519, where speed counts most,
-// from circl and filippo.io/edwards25519. HPKE encapsulation, ECDSA and ML-DSA
-// draw their own randomness from the operating system, since crypto/hpke and
-// crypto/ecdsa accept no other; everything else takes an [io.Reader].
+// it lacks, and X25519, where speed counts most, from
+// github.com/cloudflare/circl. HPKE encapsulation, ECDSA and ML-DSA draw their
+// own randomness from the operating system, since crypto/hpke and crypto/ecdsa
+// accept no other; everything else takes an [io.Reader].
 package suite
 
 import (
