@@ -44,16 +44,22 @@ func TestAddedAgain(t *testing.T) {
 	bob.setUnreachable(false)
 	bob.waitRoom(uri, "being in again", func(r client.Room) bool { return r.Standing == client.Joined && r.Epoch >= 3 })
 	inStep(t, uri, alice, bob)
-	bob.mu.Lock()
-	defer bob.mu.Unlock()
-	var kinds []client.EventKind
-	for _, e := range bob.events {
-		switch e.Kind {
-		case client.EventJoined, client.EventOut, client.EventRepaired:
-			kinds = append(kinds, e.Kind)
+	want := []client.EventKind{client.EventJoined, client.EventOut, client.EventJoined}
+	told := func() (kinds []client.EventKind) { // after it is stored
+		bob.mu.Lock()
+		defer bob.mu.Unlock()
+		for _, e := range bob.events {
+			switch e.Kind {
+			case client.EventJoined, client.EventOut, client.EventRepaired:
+				kinds = append(kinds, e.Kind)
+			}
 		}
+		return kinds
 	}
-	if !slices.Equal(kinds, []client.EventKind{client.EventJoined, client.EventOut, client.EventJoined}) {
+	for begun := time.Now(); len(told()) < len(want) && time.Since(begun) < 20*time.Second; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if kinds := told(); !slices.Equal(kinds, want) {
 		t.Errorf("Bob was told %v", kinds)
 	}
 }
