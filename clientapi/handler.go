@@ -62,13 +62,30 @@ type Handler struct {
 	streams context.Context // of the events connections
 	stop    context.CancelFunc
 	running sync.WaitGroup // of them
+	mu      sync.Mutex     // of closed, and of what begins to run
+	closed  bool
 }
 
 // Close ends the events connections, which outlive their requests, and waits
 // until they are over.
 func (h *Handler) Close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
 	h.stop()
 	h.running.Wait()
+}
+
+// begin counts an events connection, unless the handler is closed; running.Done
+// must follow.
+func (h *Handler) begin() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return Errorf(CodeUnreachable, "the provider is stopping; connect again in a moment")
+	}
+	h.running.Add(1)
+	return nil
 }
 
 // A route serves one operation. arg is the raw path below the operation's name.

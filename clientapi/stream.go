@@ -32,18 +32,24 @@ const (
 // goroutine of its own reads from it, and what else there is to do is done by
 // goroutines that live no longer than it takes. over is called when it ends.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request, d Device, token string, over func()) error {
+	if err := h.begin(); err != nil {
+		over()
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(h.streams)
 	s := &stream{h: h, d: d, token: token, ctx: ctx, cancel: cancel}
 	err := s.open(w, r)
 	if err != nil {
 		cancel(err)
 		over()
+		h.running.Done()
 		return err
 	}
-	h.running.Go(func() {
+	go func() {
+		defer h.running.Done()
 		defer over()
 		s.run()
-	})
+	}()
 	return nil
 }
 

@@ -223,6 +223,9 @@ func TestIdleConnectionsAreCheap(t *testing.T) {
 		t.Errorf("20 connections have %d goroutines", n)
 	}
 	h.Close()
+	if _, err := client("alice").Connect(t.Context()); err == nil {
+		t.Error("a closed handler took a connection")
+	}
 }
 
 // What comes while a message is written goes into the next, together.
