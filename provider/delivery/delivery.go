@@ -444,6 +444,10 @@ func (p *peer) dispatch(ctx context.Context, wg *sync.WaitGroup) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// The lease and the backlog took their time: a room may have failed meanwhile.
+	if p.d.cfg.Now().Before(p.retryAt) || p.paused {
+		return
+	}
 	atOnce := roomsAtOnce
 	if p.failures > 0 {
 		atOnce = 1 // first see whether it is back
