@@ -173,15 +173,7 @@ func (u *users) submits(user mimi.UserURI) *rate.Limiter {
 func (u *users) login(name string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	l := u.logins[name]
-	if l == nil {
-		if len(u.logins) >= maxUsers {
-			clear(u.logins)
-		}
-		l = rate.NewLimiter(rate.Limit(u.limits.LoginsPerSecond), u.limits.LoginBurst)
-		u.logins[name] = l
-	}
-	if wait := take(l); wait > 0 {
+	if wait := take(limiterOf(u.logins, name, u.limits.LoginsPerSecond, u.limits.LoginBurst)); wait > 0 {
 		return tooMany(wait, "too many log-ins under this name")
 	}
 	return nil
@@ -197,21 +189,26 @@ func (u *users) place(remote string) error {
 	if addr.Is6() {
 		bits = 64
 	}
-	network, _ := addr.Prefix(bits)
+	network, _ := addr.Prefix(bits) // there are so many
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	l := u.places[network]
-	if l == nil {
-		if len(u.places) >= maxUsers {
-			clear(u.places)
-		}
-		l = rate.NewLimiter(rate.Limit(u.limits.AddressPerSecond), u.limits.AddressBurst)
-		u.places[network] = l
-	}
-	if wait := take(l); wait > 0 {
+	if wait := take(limiterOf(u.places, network, u.limits.AddressPerSecond, u.limits.AddressBurst)); wait > 0 {
 		return tooMany(wait, "too many registrations and log-ins from this address")
 	}
 	return nil
+}
+
+// limiterOf returns the limiter of a key, of which maxUsers are remembered.
+func limiterOf[K comparable](of map[K]*rate.Limiter, key K, perSecond float64, burst int) *rate.Limiter {
+	l := of[key]
+	if l == nil {
+		if len(of) >= maxUsers {
+			clear(of)
+		}
+		l = rate.NewLimiter(rate.Limit(perSecond), burst)
+		of[key] = l
+	}
+	return l
 }
 
 // limitTime bounds how long a request's body may take.

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -167,14 +168,19 @@ func (s *hpkeSchedule) expand(dst []byte, label string) {
 	labeledExpand(dst, s.secret[:x25519Size], s.id[:], label, s.context[:])
 }
 
-// The first message of a context is under base_nonce itself (RFC 9180 §5.2).
-func (s *hpkeSchedule) seal(p *params, plaintext []byte) ([]byte, error) {
+// first returns the AEAD and the nonce of a context's first message, which is
+// base_nonce itself (RFC 9180 §5.2).
+func (s *hpkeSchedule) first(p *params) (aead cipher.AEAD, nonce [12]byte, err error) {
 	var key [x25519Size]byte
-	var nonce [12]byte
 	s.expand(key[:p.aead.nk], "key")
 	s.expand(nonce[:p.aead.nn], "base_nonce")
-	aead, err := p.aead.open(key[:p.aead.nk])
+	aead, err = p.aead.open(key[:p.aead.nk])
 	clear(key[:])
+	return aead, nonce, err
+}
+
+func (s *hpkeSchedule) seal(p *params, plaintext []byte) ([]byte, error) {
+	aead, nonce, err := s.first(p)
 	if err != nil {
 		return nil, err
 	}
@@ -182,12 +188,7 @@ func (s *hpkeSchedule) seal(p *params, plaintext []byte) ([]byte, error) {
 }
 
 func (s *hpkeSchedule) open(p *params, ciphertext []byte) ([]byte, error) {
-	var key [x25519Size]byte
-	var nonce [12]byte
-	s.expand(key[:p.aead.nk], "key")
-	s.expand(nonce[:p.aead.nn], "base_nonce")
-	aead, err := p.aead.open(key[:p.aead.nk])
-	clear(key[:])
+	aead, nonce, err := s.first(p)
 	if err != nil {
 		return nil, err
 	}
