@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -40,6 +41,7 @@ func TestDiagnose(t *testing.T) {
 		side    Side
 		step    Step // of the last check
 		text    string
+		timeout time.Duration // of a request; one second if zero
 	}{
 		{name: "well", pair: good, dir: own, answer: status(400, "offset 0"), side: SideNone, step: StepRequest, text: "is reachable and accepts our requests"},
 		{name: "blocked by us", pair: good, dir: own, change: func(p *Peers) { _ = p.Block("b.example", "spam in May") }, side: SideOurs, step: StepPolicy, text: "spam in May"},
@@ -55,6 +57,12 @@ func TestDiagnose(t *testing.T) {
 		{name: "fails", pair: good, dir: own, answer: status(503, ""), side: SideTheirs, step: StepRequest, text: "fails with 503"},
 		{name: "odd", pair: good, dir: own, answer: status(421, "wrong host"), side: SideTheirs, step: StepRequest, text: `421 ("wrong host")`},
 		{name: "hangs", pair: good, dir: own, answer: func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, side: SideTheirs, step: StepSlow, text: "no answer"},
+		{name: "slow", pair: good, dir: own, answer: func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(slowAfter + 50*time.Millisecond)
+			http.Error(w, "offset 0", http.StatusBadRequest)
+		}, side: SideNone, step: StepRequest, text: "but is slow: request took 2.", timeout: 20 * time.Second},
+		{name: "certificate expired", pair: issue(t, ca, devpki.Leaf{Names: []string{"b.example"}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}),
+			side: SideTheirs, step: StepCertificate, text: "expired"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			address := tc.address
@@ -62,7 +70,7 @@ func TestDiagnose(t *testing.T) {
 				address = strange(t, tc.pair, tc.dir, tc.answer).address
 			}
 			c, peers := asker(t, ca, address)
-			c.cfg.Timeout, c.cfg.ConnectTimeout = time.Second, 500*time.Millisecond
+			c.cfg.Timeout, c.cfg.ConnectTimeout = cmp.Or(tc.timeout, time.Second), 500*time.Millisecond
 			if tc.change != nil {
 				tc.change(peers)
 			}
