@@ -410,7 +410,7 @@ func (b *batch) accepted(r *roomState, k []byte, o *outboxRecord, at mimi.Millis
 	rec := &messageRecord{seq: seq, sender: b.c.self.user, client: b.c.self.client, epoch: o.epoch, data: o.data, frank: frank, caps: ^uint32(0)}
 	if r.group != nil {
 		rec.caps = capsOf(r.group.TermsIn(o.epoch).Content.Roles, r.group.RoleIn(o.epoch, b.c.self.user))
-		if key, _ := b.agent(r.group, o.epoch); key != nil && frank == nil {
+		if r.group.TermsIn(o.epoch).Franking != nil && frank == nil {
 			rec.marks |= frankMissing
 		}
 	}

@@ -328,13 +328,29 @@ func TestHub(t *testing.T) {
 		"basic, another hub": {lax, basic, s.Public(), "b.example", now, ErrHub},
 		"unknown type":       {v, mls.Credential{Type: 9}, s.Public(), "hub.example", now, ErrCredentialType},
 	} {
-		if err := tt.v.VerifyHub(&tt.cred, tt.key, tt.hub, tt.now); !errors.Is(err, tt.err) {
-			t.Errorf("%s: %v, want %v", name, err, tt.err)
+		// Before it is remembered that the good one is good, and after.
+		for range 2 {
+			if err := tt.v.VerifyHub(&tt.cred, tt.key, tt.hub, tt.now); !errors.Is(err, tt.err) {
+				t.Errorf("%s: %v, want %v", name, err, tt.err)
+			}
+			if err := v.VerifyHub(&cred, s.Public(), "hub.example", now); err != nil {
+				t.Errorf("after %s: %v", name, err)
+			}
 		}
 	}
 	// A hub's certificate is nobody's client.
 	if _, err := v.VerifyCredential(&cred, s.Public(), now); !errors.Is(err, ErrNames) {
 		t.Errorf("hub as client: %v", err)
+	}
+	// What is remembered ends with the anchor that it was found by.
+	moved := NewVerifier(Config{})
+	moved.SetAnchors("hub.example", []*x509.Certificate{issuer.Root()})
+	if err := moved.VerifyHub(&cred, s.Public(), "hub.example", now); err != nil {
+		t.Error(err)
+	}
+	moved.SetAnchors("hub.example", []*x509.Certificate{newIssuer(t, "hub.example").Root()})
+	if err := moved.VerifyHub(&cred, s.Public(), "hub.example", now); !errors.Is(err, ErrChain) {
+		t.Errorf("after the anchor changed: %v", err)
 	}
 	for _, c := range []mls.Credential{cred, basic} {
 		if hub, err := HubName(&c); err != nil || hub != "hub.example" {
@@ -497,6 +513,27 @@ func BenchmarkVerifyCredential(b *testing.B) {
 					v.cache = cache{half: 1}
 				}
 				if _, err := v.VerifyCredential(&cred, s.Public(), start.Add(time.Hour)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkVerifyHub(b *testing.B) {
+	issuer := newIssuer(b, "hub.example")
+	s := newSigner(b, suite.X25519AES128GCMSHA256Ed25519)
+	cred := must(issuer.IssueHub(rand.Reader, s, Certified{NotBefore: start, NotAfter: start.Add(year)}))
+	for _, cached := range []bool{false, true} {
+		b.Run(fmt.Sprintf("cached=%v", cached), func(b *testing.B) {
+			v := NewVerifier(Config{})
+			v.SetAnchors("hub.example", []*x509.Certificate{issuer.Root()})
+			b.ReportAllocs()
+			for b.Loop() {
+				if !cached {
+					v.cache = cache{half: 1}
+				}
+				if err := v.VerifyHub(&cred, s.Public(), "hub.example", start.Add(time.Hour)); err != nil {
 					b.Fatal(err)
 				}
 			}

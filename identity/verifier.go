@@ -268,26 +268,39 @@ func (v *Verifier) VerifyHub(cred *mls.Credential, signatureKey []byte, hub mimi
 		}
 		return nil
 	case mls.CredentialX509:
-		chain, err := parseChain(cred)
-		if err != nil {
-			return &CredentialError{hub, err}
-		}
-		name, err := hubName(chain[0])
-		if err == nil && name != hub {
-			err = fmt.Errorf("%w: it names %s", ErrHub, name)
-		}
-		if err != nil {
-			return &CredentialError{hub, err}
-		}
-		if !keyMatches(chain[0], signatureKey) {
-			return &CredentialError{hub, ErrKey}
-		}
-		if _, _, err := v.lookup(hub).verify(chain, now); err != nil {
-			return &CredentialError{hub, err}
-		}
-		return nil
+		return v.verifyHubX509(cred, signatureKey, hub, now)
 	}
 	return &CredentialError{hub, fmt.Errorf("%w: %v", ErrCredentialType, cred.Type)}
+}
+
+// verifyHubX509 remembers what it found, since a client asks with every message.
+func (v *Verifier) verifyHubX509(cred *mls.Credential, signatureKey []byte, hub mimi.ProviderDomain, now time.Time) error {
+	a, of := v.lookup(hub), cacheKey(cred, signatureKey)
+	// Another key than a client's: neither passes for the other.
+	key := sha256.Sum256(append(append([]byte("hub "), of[:]...), hub...))
+	if e, ok := v.cache.get(key); ok && e.anchors == a && !now.Before(e.id.NotBefore) && !now.After(e.id.NotAfter) {
+		return nil
+	}
+	chain, err := parseChain(cred)
+	if err != nil {
+		return &CredentialError{hub, err}
+	}
+	name, err := hubName(chain[0])
+	if err == nil && name != hub {
+		err = fmt.Errorf("%w: it names %s", ErrHub, name)
+	}
+	if err != nil {
+		return &CredentialError{hub, err}
+	}
+	if !keyMatches(chain[0], signatureKey) {
+		return &CredentialError{hub, ErrKey}
+	}
+	notBefore, notAfter, err := a.verify(chain, now)
+	if err != nil {
+		return &CredentialError{hub, err}
+	}
+	v.cache.put(key, cacheEntry{Identity{NotBefore: notBefore, NotAfter: notAfter}, a})
+	return nil
 }
 
 // HubName returns the provider whose hub the credential claims to be, without
