@@ -78,7 +78,7 @@ func unmergedBelow(n *treeNode, x NodeIndex, i LeafIndex) bool {
 }
 
 // verifyChunk is how many leaves a core verifies at a time, at most.
-const verifyChunk = 64
+const verifyChunk = 256
 
 // verifyLeaves verifies the signatures of all leaves, in batches where the cipher suite has them: every leaf was verified by the
 // members before, one by one, when it came into the group. The error is that of the leftmost leaf which has one.

@@ -1,6 +1,6 @@
 package suite
 
-import "github.com/hdevalence/ed25519consensus"
+import voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 
 // A Batch verifies many signatures together, in about half the time that they
 // take one by one. Only suites with Ed25519 have one.
@@ -13,8 +13,11 @@ import "github.com/hdevalence/ed25519consensus"
 // tree that its members have checked; what decides whether something enters a
 // group goes through VerifyWithLabel, whose verdict is the same everywhere.
 type Batch struct {
-	v ed25519consensus.BatchVerifier
+	v *voi.BatchVerifier
 }
+
+// batchOptions accept all that ed25519Options accept, as a batch must.
+var batchOptions = &voi.Options{Verify: voi.VerifyOptionsZIP_215}
 
 // NewBatch returns a batch with room for n signatures, and whether the suite has
 // batches.
@@ -22,15 +25,15 @@ func (s Suite) NewBatch(n int) (*Batch, bool) {
 	if _, ok := s.p.sig.(ed25519Scheme); !ok {
 		return nil, false
 	}
-	return &Batch{ed25519consensus.NewPreallocatedBatchVerifier(n)}, true
+	return &Batch{voi.NewBatchVerifierWithCapacity(n)}, true
 }
 
 // AddWithLabel adds what [Suite.VerifyWithLabel] would verify. It keeps none of
 // the slices.
 func (b *Batch) AddWithLabel(public []byte, label string, content, signature []byte) {
-	b.v.Add(public, labelled(label, content), signature)
+	b.v.AddWithOptions(public, labelled(label, content), signature, batchOptions)
 }
 
 // Verify reports whether all signatures are valid, and that there was at least
 // one. Which one is not, only [Suite.VerifyWithLabel] says.
-func (b *Batch) Verify() bool { return b.v.Verify() }
+func (b *Batch) Verify() bool { return b.v.VerifyBatchOnly(nil) }

@@ -99,7 +99,7 @@ func TestBatchIsCofactored(t *testing.T) {
 
 func BenchmarkBatch(b *testing.B) {
 	s, _ := Lookup(X25519AES128GCMSHA256Ed25519)
-	for _, n := range []int{1, 4, 16, 64, 256} {
+	for _, n := range []int{1, 4, 16, 32, 64, 94, 128, 256, 512} {
 		b.Run(fmt.Sprintf("signatures=%d", n), func(b *testing.B) {
 			list := s.signedBatch(b, n)
 			for b.Loop() {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"errors"
 	"io"
@@ -144,42 +143,6 @@ func generateSeed(rand io.Reader, n int) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
-}
-
-type ed25519Scheme struct{}
-
-// ed25519Private keeps one slice for the life of the key: crypto/ed25519 caches
-// the expanded key under that slice's address.
-type ed25519Private struct{ key ed25519.PrivateKey }
-
-type ed25519Public struct{ key ed25519.PublicKey }
-
-func (ed25519Scheme) generate(rand io.Reader) ([]byte, error) {
-	return generateSeed(rand, ed25519.SeedSize)
-}
-
-func (ed25519Scheme) signer(private []byte) (signerKey, error) {
-	if len(private) != ed25519.SeedSize {
-		return nil, ErrKey
-	}
-	return ed25519Private{ed25519.NewKeyFromSeed(private)}, nil
-}
-
-func (ed25519Scheme) verifier(public []byte) (verifierKey, error) {
-	if len(public) != ed25519.PublicKeySize {
-		return nil, ErrKey
-	}
-	return ed25519Public{public}, nil
-}
-
-func (k ed25519Private) public() []byte { return bytes.Clone(k.key[ed25519.SeedSize:]) }
-
-func (k ed25519Private) sign(_ io.Reader, message []byte) ([]byte, error) {
-	return ed25519.Sign(k.key, message), nil
-}
-
-func (k ed25519Public) verify(message, signature []byte) bool {
-	return ed25519.Verify(k.key, message, signature)
 }
 
 type ed448Scheme struct{}
