@@ -348,8 +348,10 @@ func (b *batch) enter(r *roomState, g *room.Room) error {
 	if err := drop(b.tx, key(keyGroup, r.rec.number)); err != nil {
 		return err
 	}
-	if err := b.abandon(r); err != nil {
-		return err
+	if g.View().Epoch() == 0 || !r.joinsAfter(g.View().Epoch()-1) {
+		if err := b.abandon(r); err != nil {
+			return err
+		}
 	}
 	if err := b.unneed(r); err != nil {
 		return err
@@ -359,6 +361,12 @@ func (b *batch) enter(r *roomState, g *room.Room) error {
 	r.rec.name = g.View().Metadata().RoomName
 	b.touch(r)
 	return nil
+}
+
+// joinsAfter reports whether the handshake that is under way brings this device in after an epoch: then it builds on the
+// Commit that ends that epoch, and the hub may have accepted it by now.
+func (r *roomState) joinsAfter(epoch mls.Epoch) bool {
+	return r.pending != nil && r.pending.kind == pendingJoin && r.pending.epoch > epoch
 }
 
 // abandon gives up the handshake that is under way.
@@ -504,11 +512,17 @@ func (b *batch) commit(r *roomState, m *mimi.FanoutMessage) error {
 	}
 	events := changes(r.group, staged)
 	out, why := b.expelled(r, staged)
+	ahead := r.joinsAfter(epoch)
+	if ahead && out != 0 {
+		return nil
+	}
 	if err := r.group.Merge(staged); err != nil {
 		return b.repair(r, "a commit can't be followed: %v", err)
 	}
-	if err := b.abandon(r); err != nil { // it was for the epoch that is over
-		return err
+	if !ahead {
+		if err := b.abandon(r); err != nil { // it was for the epoch that is over
+			return err
+		}
 	}
 	for _, e := range events {
 		e.Time = millis(m.Timestamp)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,4 +326,63 @@ func TestNewStock(t *testing.T) {
 	if r, err := alice.Room(w.ctx, uri); err != nil || r.Clients != 2 {
 		t.Errorf("the room has %d clients (%v)", r.Clients, err)
 	}
+}
+
+// TestJoinOvertaken: a device comes in by itself while another changes the room, or adds it. It hears of that, on which its
+// own Commit builds, only after the hub has taken its own, and of that before the hub's answer. Its own is no copy's.
+func TestJoinOvertaken(t *testing.T) {
+	t.Run("changed", func(t *testing.T) {
+		w, alice, bob, uri := pair(t)
+		overtake(t, w, alice, bob, uri, func() error {
+			return alice.SetMetadata(w.ctx, uri, func(m *mimi.RoomMetaData) { m.RoomSubject = "meanwhile" })
+		})
+	})
+	t.Run("added", func(t *testing.T) {
+		w := newWorld(t, "a.example", "b.example")
+		alice, bob := w.device("alice@a.example/phone"), w.device("bob@b.example/phone")
+		uri, err := alice.CreateRoom(w.ctx, client.NewRoom{Name: "clubhouse"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		overtake(t, w, alice, bob, uri, func() error { return alice.Add(w.ctx, uri, bob.User(), "") })
+	})
+}
+
+func overtake(t *testing.T, w *world, alice, bob *device, uri mimi.RoomURI, change func() error) {
+	log := make(chan struct{})
+	release := sync.OnceFunc(func() { close(log) })
+	defer release()
+	bob.link.mu.Lock()
+	bob.link.tamper = func(e clientapi.Event) []clientapi.Event {
+		<-log
+		return []clientapi.Event{e}
+	}
+	bob.link.lose = func(op string) bool {
+		if op != "update" {
+			return false
+		}
+		release()
+		// The answer is on its way for as long as it takes to read the log.
+		bob.waitRoom(uri, "the log", func(r client.Room) bool {
+			list, err := bob.link.svc.Rooms(w.ctx, bob.link.dev)
+			return err == nil && len(list) == 1 && list[0].Joined && int64(r.Cursor) >= list[0].Newest
+		})
+		return false
+	}
+	bob.link.mu.Unlock()
+	if err := change(); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Join(w.ctx, uri, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	bob.link.mu.Lock()
+	bob.link.tamper, bob.link.lose = nil, nil
+	bob.link.mu.Unlock()
+	if r := bob.waitRoom(uri, "being in", func(r client.Room) bool { return r.Standing != client.Outside }); r.Standing != client.Joined {
+		t.Fatalf("bob is %s: %s", r.Standing, r.Why)
+	}
+	inStep(t, uri, alice, bob)
+	alice.say(uri, "welcome back")
+	bob.waitText("welcome back")
 }

@@ -68,7 +68,7 @@ func (h *Hub) mayClaim(ctx context.Context, req *mimi.KeyMaterialRequest) error 
 // checkClaims: a KeyPackage that was claimed through this hub is used in the
 // room that it was claimed for, by who claimed it. Decision 21
 func (r *hosted) checkClaims(next *room.Next) error {
-	return r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) error {
+	err := r.h.cfg.Store.View(context.Background(), func(tx *store.Tx) error {
 		for i, ref := range next.KeyPackages {
 			c, err := tx.Claim(ref)
 			switch {
@@ -83,4 +83,9 @@ func (r *hosted) checkClaims(next *room.Next) error {
 		}
 		return nil
 	})
+	var denied *mimi.NotAllowedError
+	if err != nil && !errors.As(err, &denied) {
+		return unknowable(err) // a View can fail before it begins
+	}
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/policy"
@@ -334,6 +335,10 @@ func (r *hosted) refound(st *state, from mimi.ProviderDomain, req *mimi.UpdateRe
 // refuse answers an update that is not accepted; one that was accepted before
 // is answered as it was (Decision 38).
 func (r *hosted) refuse(st *state, from mimi.ProviderDomain, digest [sha256.Size]byte, err error) (*mimi.UpdateRoomResponse, error) {
+	var failure *mimi.FailedError
+	if errors.As(err, &failure) {
+		return nil, err
+	}
 	if ok, failed := r.isCurrent(st); failed != nil {
 		return nil, failed
 	} else if !ok {
@@ -360,6 +365,12 @@ func (r *hosted) refuse(st *state, from mimi.ProviderDomain, digest [sha256.Size
 	}
 	r.h.cfg.Refused(r.uri, from, "update", resp.ResponseCode.String(), err)
 	return resp, nil
+}
+
+// unknowable is the error of an update that can't be judged at present, because the database does not answer. It is no
+// refusal: who asked tries again.
+func unknowable(err error) error {
+	return &mimi.FailedError{RetryAfter: time.Second, Err: err}
 }
 
 // parent is the present state of the room that this one depends on, if it does
@@ -394,7 +405,7 @@ func (r *hosted) checkJoin(st *state, next *room.Next) (code []byte, err error) 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, unknowable(err)
 	}
 	for _, j := range joins {
 		if next.Joined != policy.CodeJoin {
