@@ -235,7 +235,7 @@ func (b *batch) schedule(r *roomState) {
 	}
 	if r.group != nil && r.rec.standing == Joined && r.rec.repair == "" && r.group.Ended() != nil {
 		if r.commitAt.IsZero() {
-			r.commitAt = c.cfg.Now().Add(c.commitDelay(r.group)) // to found the next group
+			r.commitAt = c.cfg.Now().Add(c.foundDelay(r.group)) // to found the next group
 		}
 		return
 	}
@@ -323,16 +323,18 @@ func (b *batch) welcome(r *roomState, m *mimi.FanoutMessage) error {
 	if err != nil {
 		return &CorruptError{keyKeyPackage, err}
 	}
-	g, err := room.JoinWelcome(b.c.roomConfig(), r.uri, w, secrets, m.RatchetTreeOption)
+	g, err := room.JoinWelcome(b.c.roomConfig(), r.uri, w, secrets, m.RatchetTreeOption, r.group)
 	if err != nil {
 		if missing(err) != "" {
 			return err
 		}
 		return b.repair(r, "the Welcome can't be used: %v", err)
 	}
+	anew := r.group != nil && r.group.Ended() != nil
 	if err := b.enter(r, g); err != nil {
 		return err
 	}
+	r.retryAt, r.commitAt = time.Time{}, time.Time{}
 	if err := b.tx.Delete(ref); err != nil {
 		return err
 	}
@@ -340,7 +342,11 @@ func (b *batch) welcome(r *roomState, m *mimi.FanoutMessage) error {
 	case b.c.used <- struct{}{}:
 	default:
 	}
-	return b.raise(r, Event{Kind: EventJoined, Epoch: g.View().Epoch(), Time: millis(m.Timestamp)})
+	kind := EventJoined
+	if anew {
+		kind = EventRefounded
+	}
+	return b.raise(r, Event{Kind: kind, Epoch: g.View().Epoch(), Time: millis(m.Timestamp)})
 }
 
 // enter makes g the room's group, whatever was there before.

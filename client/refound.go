@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/comity-im/comity/clientapi"
@@ -26,6 +28,11 @@ const (
 	whyEnded = "its MLS group has ended; another one is being made"
 	// foundedAnew is why a device comes into another group.
 	foundedAnew = "the room was founded anew"
+	// gatherPackages is for how long the founder of a group claims KeyPackages of the members of the last one, and
+	// claimsAtOnce of how many users at once.
+	gatherPackages, claimsAtOnce = 20 * time.Second, 8
+	// welcomeWithin is how long a device waits for the Welcome into a group that another one has founded.
+	welcomeWithin = 3 * time.Second
 	// reinitAttempts is how often a ReInit is made anew because others proposed something before it.
 	reinitAttempts = 5
 )
@@ -171,8 +178,14 @@ func (c *Client) foundNext(ctx context.Context, r *roomState) error {
 	if err != nil {
 		return err
 	}
+	if done, err := c.foundAlready(ctx, r); err != nil {
+		return err
+	} else if done {
+		return c.follow(ctx, r)
+	}
 	now := c.cfg.Now()
-	p := room.RefoundParams{Leaf: leaf, Lifetime: mls.Lifetime{NotBefore: uint64(now.Add(-time.Hour).Unix()), NotAfter: uint64(now.Add(packageLifetime).Unix())}}
+	p := room.RefoundParams{Leaf: leaf, Lifetime: mls.Lifetime{NotBefore: uint64(now.Add(-time.Hour).Unix()), NotAfter: uint64(now.Add(packageLifetime).Unix())},
+		Members: c.formerMembers(ctx, r, next.CipherSuite)}
 	err = c.believing(ctx, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -196,6 +209,83 @@ func (c *Client) foundNext(ctx context.Context, r *roomState) error {
 	return err
 }
 
+// foundAlready asks the hub whether it has another group for the room by now, before KeyPackages are claimed for one.
+func (c *Client) foundAlready(ctx context.Context, r *roomState) (bool, error) {
+	tbe, err := c.groupInfo(ctx, r.uri, nil)
+	var denied *JoinError
+	if errors.As(err, &denied) {
+		return false, nil // a hub that tells nothing of a group that has ended
+	}
+	if err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return r.group == nil || !bytes.Equal(r.group.Group().GroupID(), tbe.GroupInfo.GroupContext.GroupID), nil
+}
+
+// formerMembers claims KeyPackages of the clients of the group that a ReInit has ended. Those of whom there is none in time
+// come into the next one by external commits.
+func (c *Client) formerMembers(ctx context.Context, r *roomState, id suite.ID) (list []mls.KeyPackage) {
+	ctx, cancel := context.WithTimeout(ctx, gatherPackages)
+	defer cancel()
+	clients := make(map[mimi.ClientURI]bool)
+	var users []mimi.UserURI
+	c.mu.Lock()
+	if r.group != nil {
+		for _, p := range r.group.View().Participants() {
+			user, ok := p.User.User()
+			if !ok {
+				continue
+			}
+			others := 0
+			for _, client := range r.group.Clients(user) {
+				if client != c.self.client && !clients[client] {
+					clients[client] = true
+					others++
+				}
+			}
+			if others > 0 {
+				users = append(users, user)
+			}
+		}
+	}
+	c.mu.Unlock()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	places := make(chan struct{}, claimsAtOnce)
+	for _, user := range users {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			packages, err := c.materialIn(ctx, r, user, id)
+			if err != nil {
+				c.cfg.Logger.Info("the devices of a user come into the room's new group by themselves", "user", string(user), "room", string(r.uri), "error", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for i := range packages {
+				if who, err := c.trust.Identify(&packages[i].LeafNode.Credential); err == nil && clients[who.Client] {
+					delete(clients, who.Client)
+					list = append(list, packages[i])
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return list
+}
+
+// foundDelay is how long a device waits before it founds the group that a ReInit asks for: who sent that one does so at
+// once, and takes a while in a room of many.
+func (c *Client) foundDelay(g *room.Room) time.Duration {
+	if c.cfg.CommitDelay != nil {
+		return c.cfg.CommitDelay()
+	}
+	many := min(time.Duration(len(g.View().Participants()))*50*time.Millisecond, time.Minute)
+	return 2*time.Second + many + mathrand.N(2*time.Second+many)
+}
+
 // pendFounding stores a new group as the one that the hub is to take up. c.mu is held.
 func (c *Client) pendFounding(ctx context.Context, r *roomState, f *room.Refounding) error {
 	next := f.Room()
@@ -203,10 +293,17 @@ func (c *Client) pendFounding(ctx context.Context, r *roomState, f *room.Refound
 	return c.pend(ctx, r, &pendingRecord{kind: pendingJoin}, next, f.Bundle(), []Event{e})
 }
 
-// follow comes into the group that another device has founded. The room's op is held.
+// follow comes into the group that another device has founded: by its Welcome, which may be on its way, or else by an
+// external commit. The room's op is held.
 func (c *Client) follow(ctx context.Context, r *roomState) error {
+	wait, cancel := context.WithTimeout(ctx, welcomeWithin)
+	err := c.await(wait, func() bool { return r.group == nil || r.group.Ended() == nil })
+	cancel()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
 	c.mu.Lock()
-	_, err := c.write(ctx, func(b *batch) error {
+	_, err = c.write(ctx, func(b *batch) error {
 		r.commitAt = time.Time{}
 		return b.repair(r, foundedAnew)
 	}, r)
@@ -347,6 +444,9 @@ func (b *batch) elsewhere(r *roomState, m *mimi.Message, at mimi.Millis) (bool, 
 		return true, nil
 	}
 	r.retryAt, r.failures = time.Time{}, 0
+	if r.group.Ended() != nil {
+		r.retryAt = b.c.cfg.Now().Add(welcomeWithin) // its Welcome comes next, if it has one for this device
+	}
 	return true, b.repair(r, foundedAnew)
 }
 

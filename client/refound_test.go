@@ -84,6 +84,13 @@ func TestRefound(t *testing.T) {
 			}
 			bob.link.setCut(false)
 			waitGroup(t, uri, before, alice, bob, carol)
+			// All are in the new group's first epoch: whoever founded it, the others came in by its Welcome, with the PSK.
+			for _, d := range []*device{alice, bob, carol} {
+				if r, err := d.Room(w.ctx, uri); err != nil || r.Epoch != 1 || r.Clients != 3 {
+					t.Errorf("%s is in epoch %d, with %d clients (%v)", d.name, r.Epoch, r.Clients, err)
+				}
+				d.waitKind(client.EventRefounded)
+			}
 			alice.waitText("from the train")
 			carol.say(uri, "after")
 			for _, d := range []*device{alice, bob, carol} {
@@ -109,6 +116,52 @@ func TestRefound(t *testing.T) {
 			carol.waitKind(client.EventOut)
 			bob.waitRoom(uri, "Carol to be gone", func(r client.Room) bool { return r.Participants == 2 })
 		})
+	}
+}
+
+// TestRefoundLeftBehind: a device that lost the old group's state comes into the new one by an external commit, after its
+// first epoch; one that was restored from a backup reads on to the Welcome. Who was removed can't come in, however it asks.
+func TestRefoundLeftBehind(t *testing.T) {
+	w, alice, bob, carol, uri := three(t, client.NewRoom{})
+	mallory := w.device("mallory@b.example/phone")
+	if err := alice.Add(w.ctx, uri, mallory.User(), ""); err != nil {
+		t.Fatal(err)
+	}
+	mallory.waitKind(client.EventJoined)
+	inStep(t, uri, alice, bob, carol, mallory)
+	mallory.stop()
+	forgot, backup := copyOf(t, mallory.store), copyOf(t, carol.store)
+	if err := alice.Remove(w.ctx, uri, mallory.User()); err != nil {
+		t.Fatal(err)
+	}
+	inStep(t, uri, alice, bob, carol)
+	before := alice.group(uri)
+	bob.stop()
+	carol.stop()
+	if err := alice.Refound(w.ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	bob = w.deviceIn("bob@b.example/phone", client.NewMemory())
+	carol.store = backup
+	carol.launch()
+	for _, d := range []*device{bob, carol} {
+		d.wait("being in", func(e *client.Event) bool { return e.Kind == client.EventRepaired || e.Kind == client.EventJoined })
+	}
+	waitGroup(t, uri, before, alice, bob, carol)
+	if r, err := alice.Room(w.ctx, uri); err != nil || r.Epoch < 2 || r.Clients != 3 {
+		t.Errorf("Alice is in epoch %d with %d clients (%v); an external commit came after the first epoch", r.Epoch, r.Clients, err)
+	}
+	alice.say(uri, "welcome back")
+	bob.waitText("welcome back")
+	carol.waitText("welcome back")
+	mallory.store = forgot // a device that forgot that it was removed
+	mallory.launch()
+	mallory.waitRoom(uri, "being out", func(r client.Room) bool { return r.Standing == client.Barred || r.Standing == client.Left })
+	if err := mallory.Join(w.ctx, uri, "", ""); err == nil {
+		t.Error("Mallory comes in")
+	}
+	if r, err := alice.Room(w.ctx, uri); err != nil || r.Clients != 3 || r.Participants != 3 {
+		t.Errorf("the room has %d clients of %d participants (%v)", r.Clients, r.Participants, err)
 	}
 }
 

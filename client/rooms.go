@@ -287,9 +287,22 @@ func (c *Client) material(ctx context.Context, r *roomState, user mimi.UserURI) 
 	c.mu.Lock()
 	_, g, err := c.member(ctx, r.uri)
 	var id suite.ID
-	var required mls.RequiredCapabilities
 	if err == nil {
 		id = suiteOf(g)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return c.materialIn(ctx, r, user, id)
+}
+
+// materialIn is material for a group of a cipher suite, which may be another than the room's.
+func (c *Client) materialIn(ctx context.Context, r *roomState, user mimi.UserURI, id suite.ID) ([]mls.KeyPackage, error) {
+	c.mu.Lock()
+	_, g, err := c.member(ctx, r.uri)
+	var required mls.RequiredCapabilities
+	if err == nil {
 		required, err = g.View().Context().Extensions.RequiredCapabilities()
 	}
 	c.mu.Unlock()

@@ -110,7 +110,7 @@ func (c *Client) connected(ctx context.Context) error {
 	for _, r := range c.rooms {
 		r.retryAt, r.failures = time.Time{}, 0
 		if r.rec.standing == Joined && r.rec.why == whyEnded && r.commitAt.IsZero() {
-			r.commitAt = c.cfg.Now().Add(c.commitDelay(r.group))
+			r.commitAt = c.cfg.Now().Add(c.foundDelay(r.group))
 		}
 	}
 	c.touch()

@@ -13,6 +13,10 @@ type FollowOptions struct {
 	Lifetime Lifetime
 	Members  []KeyPackage // of everybody else
 	Commit   CommitOptions
+	// Prepare is given the new group before its first commit is staged, and returns how to commit; Commit is ignored then.
+	Prepare func(*Group) (CommitOptions, error)
+	// Absent is as in [JoinOptions].
+	Absent func(*LeafNode) bool
 }
 
 // ReInitGroup makes the group that a committed ReInit asks for, and stages the
@@ -58,6 +62,11 @@ func (g *Group) follow(rand io.Reader, cfg Config, o FollowOptions, usage Resump
 		Type: PSKResumption, Usage: usage, PSKGroupID: bytes.Clone(g.GroupID()), PSKEpoch: g.Epoch(), PSKNonce: nonce,
 	}
 	commit := o.Commit
+	if o.Prepare != nil {
+		if commit, err = o.Prepare(next); err != nil {
+			return nil, nil, err
+		}
+	}
 	for i := range o.Members {
 		commit.Proposals = append(commit.Proposals, Proposal{Type: ProposalAdd, Add: &Add{o.Members[i]}})
 	}
@@ -69,7 +78,7 @@ func (g *Group) follow(rand io.Reader, cfg Config, o FollowOptions, usage Resump
 		return nil, nil, err
 	}
 	// What the others will verify (RFC 9420 §12.4.3.1).
-	if err := checkLink(&cfg, &link, g, staged.next); err != nil {
+	if err := checkLink(&cfg, &link, g, staged.next, o.Absent); err != nil {
 		return nil, nil, err
 	}
 	return next, staged, nil

@@ -77,6 +77,29 @@ func (g *PublicGroup) Read(m *MLSMessage) (*FramedContent, error) {
 	return &a.Content, nil
 }
 
+// ReadFirst returns what the commit says that led to epoch 1 of the group, in
+// which the PublicGroup is, once its signature is verified, without judging it.
+// The commit must be without a path, by the member that was alone in epoch 0:
+// then epoch 0 is known from epoch 1. A SemiPrivateMessage needs [Config.Receiver].
+func (g *PublicGroup) ReadFirst(m *MLSMessage) (*FramedContent, error) {
+	leaf := g.state.tree.Leaf(0)
+	if g.state.context.Epoch != 1 || leaf == nil {
+		return nil, ErrUnexpected
+	}
+	tree := NewRatchetTree(g.state.suite)
+	if _, err := tree.Add(leaf); err != nil {
+		return nil, err
+	}
+	context := g.state.context
+	context.Epoch, context.TreeHash, context.ConfirmedTranscriptHash = 0, tree.TreeHash(), nil
+	st, err := newState(g.state.suite, context, g.state.params, tree, nil)
+	if err != nil {
+		return nil, err
+	}
+	first := PublicGroup{cfg: g.cfg, state: st}
+	return first.Read(m)
+}
+
 // openHandshake takes the protection off a proposal or commit of the current epoch and verifies all that can be from
 // outside. A SemiPrivateMessage needs [Config.Receiver] (SemiPrivateMessage §3.3, Decision 120).
 func (g *PublicGroup) openHandshake(m *MLSMessage) (*AuthenticatedContent, error) {

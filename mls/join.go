@@ -14,6 +14,11 @@ type JoinOptions struct {
 	// Former is the group that the new one follows by ReInit, or branches
 	// off from (RFC 9420 §11.2, §11.3). Without it such a Welcome is refused.
 	Former *Group
+	// Absent says of a member of a group that was reinitialized, which the new
+	// one does not have, whether the application takes it as one all the same,
+	// such as because it comes in by itself (RFC 9420 §12.4.3.1, "according to
+	// the application"). nil: none.
+	Absent func(*LeafNode) bool
 	// Now is the time in seconds since the Unix epoch. RFC 9420 §7.3 recommends
 	// to compare the lifetimes of the members with it; in a group that lives
 	// long, members who never committed are beyond theirs. 0: not compared.
@@ -108,9 +113,11 @@ func JoinWelcome(cfg Config, w *Welcome, k *KeyPackageSecrets, o JoinOptions) (*
 		return nil, ruleError(RuleConfirmationTag, nil)
 	}
 	if link != nil {
-		if err := checkLink(&cfg, link, o.Former, st); err != nil {
+		if err := checkLink(&cfg, link, o.Former, st, o.Absent); err != nil {
 			return nil, err
 		}
+	} else if o.Former != nil && o.Former.public.reinit != nil && st.context.Epoch == 1 && bytes.Equal(st.context.GroupID, o.Former.public.reinit.GroupID) {
+		return nil, ruleErrorf(RuleReInitWelcome, "the Welcome has no PSK of usage reinit") // RFC 9420 §11.2
 	}
 	g := &Group{public: PublicGroup{cfg: cfg}, signer: k.Signer, private: private}
 	g.enter(st, start)
@@ -161,7 +168,7 @@ func linkPSK(ids []PreSharedKeyID) (link *PreSharedKeyID, err error) {
 
 // checkLink verifies that a group follows a former one as its PSK says
 // (RFC 9420 §11.2, §11.3, §12.4.3.1).
-func checkLink(cfg *Config, link *PreSharedKeyID, former *Group, st *state) error {
+func checkLink(cfg *Config, link *PreSharedKeyID, former *Group, st *state, absent func(*LeafNode) bool) error {
 	rule := RuleReInitWelcome
 	if link.Usage == UsageBranch {
 		rule = RuleBranchWelcome
@@ -177,7 +184,7 @@ func checkLink(cfg *Config, link *PreSharedKeyID, former *Group, st *state) erro
 		if st.context.Version != old.Version || st.context.CipherSuite != old.CipherSuite {
 			return ruleErrorf(rule, "version or cipher suite differ")
 		}
-		if leaf := missing(cfg, st.tree, former.Tree()); leaf != nil {
+		if leaf := missing(cfg, st.tree, former.Tree(), nil); leaf != nil {
 			return ruleErrorf(rule, "a member was not one of the old group")
 		}
 		return nil
@@ -193,7 +200,7 @@ func checkLink(cfg *Config, link *PreSharedKeyID, former *Group, st *state) erro
 	case !st.context.Extensions.Equal(r.Extensions):
 		return ruleErrorf(rule, "extensions differ")
 	}
-	if leaf := missing(cfg, former.Tree(), st.tree); leaf != nil {
+	if leaf := missing(cfg, former.Tree(), st.tree, absent); leaf != nil {
 		return ruleErrorf(rule, "a member of the old group is missing")
 	}
 	return nil
@@ -201,7 +208,7 @@ func checkLink(cfg *Config, link *PreSharedKeyID, former *Group, st *state) erro
 
 // missing returns a member of one tree that the other does not have, according
 // to the application.
-func missing(cfg *Config, tree, in *RatchetTree) *LeafNode {
+func missing(cfg *Config, tree, in *RatchetTree, absent func(*LeafNode) bool) *LeafNode {
 	known := make(map[string]bool)
 	for _, leaf := range in.Leaves() {
 		known[string(marshal(&leaf.Credential))] = true
@@ -216,7 +223,9 @@ next:
 				continue next
 			}
 		}
-		return leaf
+		if absent == nil || !absent(leaf) {
+			return leaf
+		}
 	}
 	return nil
 }

@@ -748,7 +748,7 @@ func (m *member) take(e clientapi.Event) {
 	case mimi.FanoutWelcome:
 		for _, s := range f.Message.Welcome.Secrets {
 			if k := m.keys[string(s.NewMember)]; k != nil {
-				m.rooms[e.Room], err = room.JoinWelcome(roomConfig(), e.Room, f.Message.Welcome, k, f.RatchetTreeOption)
+				m.rooms[e.Room], err = room.JoinWelcome(roomConfig(), e.Room, f.Message.Welcome, k, f.RatchetTreeOption, m.rooms[e.Room])
 				m.must(err)
 				return
 			}

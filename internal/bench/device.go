@@ -104,7 +104,7 @@ func (m *member) welcomed(uri mimi.RoomURI, f *mimi.FanoutMessage) error {
 		if k == nil {
 			continue
 		}
-		r, err := room.JoinWelcome(roomConfig, uri, w, k, f.RatchetTreeOption)
+		r, err := room.JoinWelcome(roomConfig, uri, w, k, f.RatchetTreeOption, nil)
 		if err != nil {
 			return fmt.Errorf("bench: %s can't join %s: %w", m.user, uri, err)
 		}

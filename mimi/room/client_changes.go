@@ -8,6 +8,7 @@ import (
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/policy"
 	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/mls/suite"
 	"github.com/comity-im/comity/tlspl"
 )
 
@@ -64,11 +65,21 @@ func (r *Room) AddUsers(rand io.Reader, now uint64, additions ...Addition) (*Sta
 // Supports says why the client of a KeyPackage can't be in this room, or nil if it can: whether it has the components, media
 // types and credential types that the room requires (Decision 18).
 func (r *Room) Supports(k *mls.KeyPackage) error {
-	tree := r.group.Tree().Fork()
+	tree, v := r.group.Tree().Fork(), r.View()
+	if next := r.Ended(); next != nil {
+		s, ok := suite.Lookup(next.CipherSuite)
+		if !ok {
+			return mls.ErrCipherSuite
+		}
+		var err error
+		if v, err = r.nextView(); err != nil {
+			return err
+		}
+		tree = mls.NewRatchetTree(s)
+	}
 	if _, err := tree.Add(&k.LeafNode); err != nil {
 		return err
 	}
-	v := r.View()
 	for _, list := range []mls.ComponentID{mls.ComponentAppComponents, mls.ComponentSafeAAD} {
 		var required mls.ComponentsList
 		if data, ok := v.dictionary.Find(list); ok {

@@ -12,10 +12,15 @@ import (
 )
 
 // JoinWelcome enters a room by a Welcome, with the ratchet tree that came with it. room is the URI of the endpoint that
-// delivered it, or empty if the client had no part in that; the room's metadata must agree (Decision 31).
-func JoinWelcome(cfg Config, room mimi.RoomURI, welcome *mls.Welcome, key *mls.KeyPackageSecrets, tree mls.RatchetTreeOption) (*Room, error) {
+// delivered it, or empty if the client had no part in that; the room's metadata must agree (Decision 31). former is the room
+// with the group that the client has for it, which a ReInit may have ended (RFC 9420 §12.4.3.1); nil if it has none.
+func JoinWelcome(cfg Config, room mimi.RoomURI, welcome *mls.Welcome, key *mls.KeyPackageSecrets, tree mls.RatchetTreeOption, former *Room) (*Room, error) {
 	r := newRoom(cfg)
-	group, err := mls.JoinWelcome(r.mls, welcome, key, mls.JoinOptions{RatchetTree: tree.RatchetTree})
+	o := mls.JoinOptions{RatchetTree: tree.RatchetTree}
+	if former != nil {
+		o.Former, o.Absent = former.group, former.comesAlone()
+	}
+	group, err := mls.JoinWelcome(r.mls, welcome, key, o)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +31,10 @@ func JoinWelcome(cfg Config, room mimi.RoomURI, welcome *mls.Welcome, key *mls.K
 		}
 		room = view.Room()
 	}
-	return r.enter(group, room)
+	if _, err := r.enter(group, room); err != nil {
+		return nil, err
+	}
+	return r, r.follows(former)
 }
 
 // JoinParams is what a client that joins alone has from the hub's GroupInfoResponse.

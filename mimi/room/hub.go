@@ -48,6 +48,21 @@ type Hub struct {
 // group the group of the room (Decisions 30, 31, 37): errors are a *StateError, a *policy.PolicyError, a *MembershipError or
 // come from mls. The Next is the one to store; nothing is sent.
 func NewHub(cfg HubConfig, room mimi.RoomURI, creator mimi.UserURI, info *mls.GroupInfo, tree []byte, now mimi.Millis) (*Hub, *Next, error) {
+	h, n, err := newHub(cfg, room, info, tree, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The creator's client may hold the first epoch alone: adding others is judged like any other change.
+	for user := range h.rules.room.leaves.table.of {
+		if user != creator {
+			return nil, nil, &StateError{Err: fmt.Errorf("%s is in the group, which %s created", user, creator)}
+		}
+	}
+	return h, n, nil
+}
+
+// newHub is NewHub, whoever is in the group.
+func newHub(cfg HubConfig, room mimi.RoomURI, info *mls.GroupInfo, tree []byte, now mimi.Millis) (*Hub, *Next, error) {
 	h := &Hub{cfg: cfg, rules: NewRules(cfg.Verifier), last: now}
 	if err := checkGroupInfo(info); err != nil {
 		return nil, nil, err
@@ -74,12 +89,6 @@ func NewHub(cfg HubConfig, room mimi.RoomURI, creator mimi.UserURI, info *mls.Gr
 	}
 	if err := h.rules.room.checkMembership(); err != nil {
 		return nil, nil, err
-	}
-	// The creator's client may hold the first epoch alone: adding others is judged like any other change.
-	for user := range h.rules.room.leaves.table.of {
-		if user != creator {
-			return nil, nil, &StateError{Err: fmt.Errorf("%s is in the group, which %s created", user, creator)}
-		}
 	}
 	h.public, h.info = public, info
 	n := h.begin(now)

@@ -70,17 +70,23 @@ func (h *Hub) commit(in UpdateInput) (*Next, error) {
 	}
 	n.Events = append(n.Events, event)
 	if in.Bundle.Welcome != nil {
-		welcome, err := mimi.NewMessage(mls.Message(in.Bundle.Welcome))
+		welcome, err := n.welcome(in.Bundle.Welcome, welcomeProviders(p))
 		if err != nil {
 			return nil, err
 		}
-		n.Events = append(n.Events, Event{
-			Message: mimi.FanoutMessage{Timestamp: n.Accepted, Message: welcome,
-				RatchetTreeOption: mls.RatchetTreeOption{Representation: mls.RatchetTreeFull, RatchetTree: n.public.Tree().Bytes()}},
-			Providers: welcomeProviders(p),
-		})
+		n.Events = append(n.Events, welcome)
 	}
 	return n, nil
+}
+
+// welcome is the event of a Welcome.
+func (n *Next) welcome(w *mls.Welcome, providers []mimi.ProviderDomain) (Event, error) {
+	m, err := mimi.NewMessage(mls.Message(w))
+	return Event{
+		Message: mimi.FanoutMessage{Timestamp: n.Accepted, Message: m,
+			RatchetTreeOption: mls.RatchetTreeOption{Representation: mls.RatchetTreeFull, RatchetTree: n.public.Tree().Bytes()}},
+		Providers: providers,
+	}, err
 }
 
 // mayCommit: a member's Commit references every pending proposal, an external one all SelfRemoves and nothing else; and no
@@ -138,6 +144,11 @@ func (n *Next) adds(p *plan, welcome *mls.Welcome) error {
 		n.KeyPackages = append(n.KeyPackages, ref)
 		n.AddedBy = append(n.AddedBy, actor.URI)
 	}
+	return n.welcomed(welcome)
+}
+
+// welcomed checks that a Welcome is for exactly the KeyPackages that are added.
+func (n *Next) welcomed(welcome *mls.Welcome) error {
 	if welcome == nil {
 		if len(n.KeyPackages) > 0 {
 			return notAllowed("the commit adds clients without a welcome", nil)

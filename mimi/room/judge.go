@@ -81,6 +81,9 @@ func (p *plan) judgeUser(roles *policy.Roles, u *userPlan) error {
 		if (kind == policy.Add || kind == policy.Join) && a.by.URI == u.by.URI {
 			continue // room policy §8.1.1: also authorized to add any MLS clients matching the added user
 		}
+		if p.refound {
+			continue // that they come along is part of the ReInit; the hub and they compare the groups (Hub.mayBring, Room.follows)
+		}
 		c := policy.Change{Kind: policy.AddClient, User: u.user, From: u.from, To: u.to}
 		if a.by.URI == u.user {
 			c.Kind = policy.AddOwnClient

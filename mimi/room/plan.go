@@ -24,6 +24,7 @@ type plan struct {
 	effect  policy.Effect
 	join    policy.JoinMethod // how an unlisted joiner comes in; 0 if nobody does
 	reinit  bool
+	refound bool // the first Commit of a group that follows another by a ReInit
 
 	// set from the trees of a Commit
 	removed []mls.LeafIndex
@@ -223,6 +224,7 @@ func (p *plan) read(i int) error {
 	case mls.ProposalPSK:
 		// The link of a new group to the one that a ReInit ended is part of the ReInit (RFC 9420 §11.2).
 		if psk := &item.PreSharedKey.PSK; psk.Type == mls.PSKResumption && psk.Usage == mls.UsageReInit && p.s.view.Epoch() == 0 {
+			p.refound = true
 			return nil
 		}
 		add(policy.UsePSK)

@@ -73,14 +73,14 @@ func (h *Hub) refound(in UpdateInput) (*Hub, *Next, error) {
 	if by.Host() != in.From {
 		return nil, nil, notAllowed(fmt.Sprintf("%s may not act for %s", in.From, by), ErrUnknownSender)
 	}
-	if in.Bundle.Welcome != nil {
-		return nil, nil, &StateError{Err: fmt.Errorf("others come in once the new group is there")}
-	}
-	next, n, err := NewHub(h.cfgOf(in), old.Room(), by, info, in.Bundle.RatchetTreeOption.RatchetTree, max(in.Now, h.last+1))
+	next, n, err := newHub(h.cfgOf(in), old.Room(), info, in.Bundle.RatchetTreeOption.RatchetTree, max(in.Now, h.last+1))
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := h.mayRefound(by, next); err != nil {
+		return nil, nil, err
+	}
+	if err := h.mayBring(by, next, n, in.Bundle); err != nil {
 		return nil, nil, err
 	}
 	if err := sameRoom(old, next.View(), effectiveList(old, h.plan)); err != nil {
@@ -91,10 +91,95 @@ func (h *Hub) refound(in UpdateInput) (*Hub, *Next, error) {
 	n.Commit = true
 	n.room = next.rules.room
 	n.Events = []Event{{Message: mimi.FanoutMessage{Timestamp: n.Accepted, Message: in.Bundle.ProposalOrCommit}, Providers: slices.Compact(providers)}}
-	return next, n, nil
+	if in.Bundle.Welcome == nil {
+		return next, n, nil
+	}
+	var added []mimi.ProviderDomain
+	for i := range next.public.Tree().Leaves() {
+		if user, ok := next.rules.room.leaves.owner(i); ok && i != info.Signer {
+			added = append(added, user.Host())
+		}
+	}
+	slices.Sort(added)
+	welcome, err := n.welcome(in.Bundle.Welcome, slices.Compact(added))
+	n.Events = append(n.Events, welcome)
+	return next, n, err
 }
 
-// founder returns the user whose client is alone in a new group, after checking that the Commit is the one that led to it.
+// mayBring checks whom the first Commit of a new group brings in beside the founder: after a ReInit, with the PSK that links
+// the two groups, those clients that were in the old one (RFC 9420 §11.2). Nobody comes in by it who was not in, or is about
+// to go; that Commit has no path, so that the hub can read it.
+func (h *Hub) mayBring(by mimi.UserURI, next *Hub, n *Next, b *mimi.HandshakeBundle) error {
+	tree := next.public.Tree()
+	if tree.Members() == 1 && b.Welcome == nil {
+		return nil
+	}
+	if h.public.ReInit() == nil {
+		return &StateError{Err: fmt.Errorf("others come in once the new group is there")}
+	}
+	if same, err := isSuccessor(h.public.ReInit(), next.public.Context()); err != nil || !same {
+		return &StateError{Err: fmt.Errorf("only the group that the ReInit names is founded with others in it")}
+	}
+	content, err := next.public.ReadFirst(&b.ProposalOrCommit.MLSMessage)
+	if err != nil || content.Commit == nil {
+		return &StateError{Err: fmt.Errorf("the first commit of the new group can't be read: %w", err)}
+	}
+	taken := touched(h.public.Pending())
+	was := make(map[mimi.ClientURI]bool)
+	for i, leaf := range h.public.Tree().Leaves() {
+		if who, err := h.cfg.Verifier.Identify(&leaf.Credential); err == nil && !taken[i] && !h.restricted(who.User) {
+			was[who.Client] = true
+		}
+	}
+	linked, at := false, mls.LeafIndex(0)
+	for i := range content.Commit.Proposals {
+		p := content.Commit.Proposals[i].Proposal
+		switch {
+		case p != nil && p.Type == mls.ProposalPSK:
+			id := &p.PreSharedKey.PSK
+			linked = id.Type == mls.PSKResumption && id.Usage == mls.UsageReInit && bytes.Equal(id.PSKGroupID, h.public.GroupID()) && id.PSKEpoch == h.Epoch()
+			if !linked {
+				return &StateError{Err: fmt.Errorf("the PSK of the first commit is not the one that links it to the group before")}
+			}
+		case p != nil && p.Type == mls.ProposalAdd:
+			at++
+			leaf := tree.Leaf(at)
+			if leaf == nil || !sameLeaf(leaf, &p.Add.KeyPackage.LeafNode) {
+				return &StateError{Err: fmt.Errorf("the tree is not the one that the first commit leads to")}
+			}
+			who, err := identify(h.cfg.Verifier, &leaf.Credential)
+			if err != nil {
+				return err
+			}
+			if !was[who.Client] {
+				return &StateError{Err: fmt.Errorf("%s was not in the group before", who.Client)}
+			}
+			delete(was, who.Client)
+			ref, err := p.Add.KeyPackage.Ref()
+			if err != nil {
+				return err
+			}
+			n.KeyPackages, n.AddedBy = append(n.KeyPackages, ref), append(n.AddedBy, by.Identifier())
+		default:
+			return &StateError{Err: fmt.Errorf("the first commit does something else than bring in those who were in the group before")}
+		}
+	}
+	if !linked || tree.Members() != int(at)+1 {
+		return &StateError{Err: fmt.Errorf("the first commit has no PSK of usage reinit, or others are in the tree than it adds")}
+	}
+	return n.welcomed(b.Welcome)
+}
+
+func sameLeaf(a, b *mls.LeafNode) bool {
+	x, err := tlspl.Marshal(a)
+	if err != nil {
+		return false
+	}
+	y, err := tlspl.Marshal(b)
+	return err == nil && bytes.Equal(x, y)
+}
+
+// founder returns the user whose client made a new group, after checking that the Commit is the one that led to it.
 func (h *Hub) founder(b *mimi.HandshakeBundle) (mimi.UserURI, error) {
 	info, c := b.GroupInfoOption.GroupInfo, &b.GroupInfoOption.GroupInfo.GroupContext
 	var id []byte
@@ -119,18 +204,12 @@ func (h *Hub) founder(b *mimi.HandshakeBundle) (mimi.UserURI, error) {
 	if err != nil {
 		return "", err
 	}
-	var user mimi.UserURI
-	for i := range tree.Leaves() {
-		who, err := identify(h.cfg.Verifier, &tree.Leaf(i).Credential)
-		if err != nil {
-			return "", err
-		}
-		if user != "" {
-			return "", &StateError{Err: fmt.Errorf("the new group has more than one client")}
-		}
-		user = who.User
+	leaf := tree.Leaf(0)
+	if info.Signer != 0 || leaf == nil {
+		return "", &StateError{Err: fmt.Errorf("the GroupInfo is not the founder's")}
 	}
-	return user, nil
+	who, err := identify(h.cfg.Verifier, &leaf.Credential)
+	return who.User, err
 }
 
 // cfgOf is how the hub treats the new group, which may be of another cipher suite.
@@ -265,6 +344,10 @@ type RefoundParams struct {
 	FrankingAgent *mimi.FrankingAgentData
 	Leaf          mls.LeafOptions
 	Lifetime      mls.Lifetime
+	// Members are KeyPackages of clients of the old group, all but this one; those of whom there is none come in by external
+	// commits. They count where a ReInit has ended the group. Now is in seconds, for their lifetimes; 0: not checked.
+	Members []mls.KeyPackage
+	Now     uint64
 }
 
 // A Refounding is a new group for a room, on the client that made it.
@@ -315,7 +398,9 @@ var ErrOpen = fmt.Errorf("room: no ReInit has ended the group")
 // Ended returns the ReInit that ended the group, nil if it goes on.
 func (r *Room) Ended() *mls.ReInit { return r.group.Public().ReInit() }
 
-// Refound makes the group that the ReInit of this one names. Only Leaf and Lifetime of p count. RFC 9420 §11.2
+// Refound makes the group that the ReInit of this one names, with the members of this one for whom there are KeyPackages. Its
+// first Commit has a PSK of usage reinit: the new group's keys depend on this one's, and who comes in by its Welcome must
+// have been in this one. Only Leaf, Lifetime, Members and Now of p count. RFC 9420 §11.2
 func (r *Room) Refound(rand io.Reader, p RefoundParams) (*Refounding, error) {
 	next := r.Ended()
 	if next == nil {
@@ -324,8 +409,77 @@ func (r *Room) Refound(rand io.Reader, p RefoundParams) (*Refounding, error) {
 	if err := checkReInit(r.View(), next); err != nil {
 		return nil, err
 	}
-	p.GroupID, p.CipherSuite = next.GroupID, next.CipherSuite
-	return found(rand, Config{Verifier: r.verifier, MLS: r.mls}, r.View().Room(), next.Extensions, p)
+	after := newRoom(Config{Verifier: r.verifier, MLS: r.mls})
+	group, commit, err := r.group.ReInitGroup(rand, after.mls, mls.FollowOptions{
+		Leaf: p.Leaf, Lifetime: p.Lifetime, Members: p.Members, Absent: r.comesAlone(),
+		Prepare: func(g *mls.Group) (o mls.CommitOptions, err error) {
+			if _, err := after.enter(g, r.View().Room()); err != nil {
+				return o, err
+			}
+			aad, err := after.View().authenticatedData(nil)
+			// Without a path epoch 0 can be known from epoch 1: the hub reads the Commit (Hub.mayBring).
+			return mls.CommitOptions{AuthenticatedData: aad, WireFormat: after.View().handshakeFormat(), OmitPath: true, Now: p.Now}, err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	after.group = group
+	s := &Staged{commit: commit, plan: after.rules.judged}
+	if s.bundle, err = bundle(commit.Message(), commit.Welcome(), commit.GroupInfo()); err != nil {
+		return nil, err
+	}
+	return after.founded(s)
+}
+
+// comesAlone says of a member of a group that a ReInit has ended whether the next one may be without its client: while its
+// user is a participant it comes in by an external commit (RFC 9420 §12.4.3.1, "according to the application").
+func (r *Room) comesAlone() func(*mls.LeafNode) bool {
+	if r.Ended() == nil {
+		return nil
+	}
+	view, err := r.nextView()
+	return func(leaf *mls.LeafNode) bool {
+		if err != nil {
+			return false
+		}
+		who, err := identify(r.verifier, &leaf.Credential)
+		if err != nil {
+			return false
+		}
+		role, listed := view.RoleOf(who.User.Identifier())
+		return listed && view.Roles().MayBeActive(role)
+	}
+}
+
+// nextView is the room as the group begins that the ReInit of this one names.
+func (r *Room) nextView() (*View, error) {
+	next := r.Ended()
+	return NewView(&mls.GroupContext{Version: next.Version, CipherSuite: next.CipherSuite, GroupID: next.GroupID, Extensions: next.Extensions})
+}
+
+// follows checks that nobody is in the group in whose first epoch this client has come in by a Welcome who was not in the one
+// before, which a ReInit ended.
+func (r *Room) follows(former *Room) error {
+	if former == nil || former.Ended() == nil || r.View().Epoch() != 1 || !bytes.Equal(r.group.GroupID(), former.Ended().GroupID) {
+		return nil
+	}
+	was := make(map[mimi.ClientURI]bool)
+	for _, leaf := range former.group.Tree().Leaves() {
+		if who, err := r.verifier.Identify(&leaf.Credential); err == nil {
+			was[who.Client] = true
+		}
+	}
+	for i, leaf := range r.group.Tree().Leaves() {
+		who, err := r.verifier.Identify(&leaf.Credential)
+		if err != nil {
+			return &IdentityError{i, err}
+		}
+		if !was[who.Client] {
+			return &StateError{Err: fmt.Errorf("%s was not in the group before", who.Client)}
+		}
+	}
+	return nil
 }
 
 // found creates the group, and makes its first Commit.
@@ -335,17 +489,21 @@ func found(rand io.Reader, cfg Config, room mimi.RoomURI, extensions mls.Extensi
 	if err != nil {
 		return nil, err
 	}
-	f := &Refounding{}
-	if f.room, err = next.enter(group, room); err != nil {
+	if _, err := next.enter(group, room); err != nil {
 		return nil, err
 	}
-	staged, err := f.room.Commit(rand, 0)
+	staged, err := next.Commit(rand, 0)
 	if err != nil {
 		return nil, err
 	}
-	f.bundle = staged.Bundle()
+	return next.founded(staged)
+}
+
+// founded merges the first Commit of a new group.
+func (r *Room) founded(staged *Staged) (*Refounding, error) {
+	f := &Refounding{room: r, bundle: staged.Bundle()}
 	f.bundle.GroupInfoOption = mimi.FullGroupInfo(staged.commit.GroupInfo())
-	if err := f.room.Merge(staged); err != nil {
+	if err := r.Merge(staged); err != nil {
 		return nil, err
 	}
 	f.bundle.RatchetTreeOption = mls.RatchetTreeOption{Representation: mls.RatchetTreeFull, RatchetTree: f.room.group.Tree().Bytes()}

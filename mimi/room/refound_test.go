@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/comity-im/comity/mimi"
@@ -212,4 +213,170 @@ func TestRefoundAfterReInit(t *testing.T) {
 	}
 	w.reload()
 	w.must(w.device(alice, "a2").join(JoinParams{}))
+}
+
+// What the first Commit of a group may do that follows a ReInit: link it to the old group by a PSK, and bring in who was in
+// that. RFC 9420 §11.2
+func TestRefoundLink(t *testing.T) {
+	for name, semiPrivate := range map[string]bool{"public": false, "semi-private": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorldOf(t, policy.Administered, nil, semiPrivate)
+			a, b, c, d := w.devices[0], w.device(bob, "b1"), w.device(cathy, "c1"), w.device(dave, "d1")
+			w.must(a.add("ordinary_user", b))
+			w.must(a.add("ordinary_user", c))
+			w.must(a.add("ordinary_user", d))
+			w.must(a.commit(a.room.RemoveUsers(rand.Reader, dave)))
+			next, err := a.room.Successor(RefoundParams{GroupID: []byte("next"), CipherSuite: testSuite})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.must(a.commit(a.room.ReInit(rand.Reader, next)))
+			w.reload()
+			if !w.hub.Closed() || b.room.Ended() == nil {
+				t.Fatal("the group goes on")
+			}
+			packages := func(devices ...*device) (list []mls.KeyPackage) {
+				for _, d := range devices {
+					list = append(list, d.keyPackage())
+				}
+				return list
+			}
+			params := func(members ...*device) RefoundParams {
+				w.signers[string(b.client)] = nil
+				return RefoundParams{Leaf: b.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}, Members: packages(members...)}
+			}
+			make := func(p RefoundParams) *Refounding {
+				t.Helper()
+				f, err := b.room.Refound(rand.Reader, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return f
+			}
+			refused := func(why string, b *mimi.HandshakeBundle) {
+				t.Helper()
+				_, _, err := w.hub.Refound(UpdateInput{From: "b.example", Bundle: b, Now: w.now})
+				var bad *Refusal
+				if !errors.As(err, &bad) || !strings.Contains(bad.Description, why) {
+					t.Errorf("want a refusal with %q, got %v", why, err)
+				}
+			}
+
+			// Bob, an ordinary user, brings the others along; not who was removed, nor another client of somebody's.
+			if _, err := b.room.Refound(rand.Reader, params(a, c, d)); err == nil {
+				t.Error("who was removed is brought along")
+			}
+			refused("was not in the group before", make(params(a, c, w.device(alice, "a2"))).Bundle())
+			f := make(params(a, c))
+			other := make(params(a, c))
+			bare := *f.Bundle()
+			bare.Welcome = nil
+			refused("without a welcome", &bare)
+			mixed := *f.Bundle()
+			mixed.Welcome = other.Bundle().Welcome
+			refused("names a KeyPackage that the commit does not add", &mixed)
+			mixed = *f.Bundle()
+			mixed.RatchetTreeOption = other.Bundle().RatchetTreeOption
+			refused("", &mixed)
+
+			// without the PSK, or with one of another group
+			unlinked := func(p RefoundParams, proposals ...mls.Proposal) *mimi.HandshakeBundle {
+				t.Helper()
+				r := newRoom(w.config())
+				group, err := mls.CreateGroup(rand.Reader, r.mls, mls.GroupOptions{GroupID: next.GroupID, CipherSuite: testSuite, Extensions: next.Extensions, Leaf: p.Leaf, Lifetime: p.Lifetime})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := r.enter(group, testRoom); err != nil {
+					t.Fatal(err)
+				}
+				r.mls.Rules = mls.DefaultRules{} // a client that judges nothing
+				for i := range p.Members {
+					proposals = append(proposals, mls.Proposal{Type: mls.ProposalAdd, Add: &mls.Add{KeyPackage: p.Members[i]}})
+				}
+				s, err := r.stage(rand.Reader, mls.CommitOptions{Proposals: proposals, OmitPath: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				f, err := r.founded(s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return f.Bundle()
+			}
+			asAlice := func() RefoundParams {
+				w.signers[string(a.client)] = nil
+				return RefoundParams{Leaf: a.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}, Members: packages(b, c)}
+			}
+			plain := unlinked(asAlice())
+			_, _, err = w.hub.Refound(UpdateInput{From: "a.example", Bundle: plain, Now: w.now})
+			if err == nil || !strings.Contains(err.Error(), "no PSK of usage reinit") {
+				t.Errorf("a group without the PSK: %v", err)
+			}
+			if _, err := JoinWelcome(w.config(), testRoom, plain.Welcome, b.key, plain.RatchetTreeOption, b.room); err == nil || !strings.Contains(err.Error(), "no PSK of usage reinit") {
+				t.Errorf("Bob comes in without the PSK: %v", err)
+			}
+
+			// The hub takes the right one, and who held the old group comes in by the Welcome.
+			f = make(params(a, c))
+			w.now += 10
+			hub, n, err := w.hub.Refound(UpdateInput{From: "b.example", Bundle: f.Bundle(), Now: w.now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(n.KeyPackages) != 2 || len(n.AddedBy) != 2 || n.AddedBy[0] != bob.Identifier() {
+				t.Errorf("added: %d by %v", len(n.KeyPackages), n.AddedBy)
+			}
+			if len(n.Events) != 2 || n.Events[1].Message.Kind() != mimi.FanoutWelcome || !slices.Equal(n.Events[1].Providers, []mimi.ProviderDomain{"a.example", "c.example"}) {
+				t.Errorf("events: %+v", n.Events)
+			}
+			if _, err := JoinWelcome(w.config(), testRoom, f.Bundle().Welcome, c.key, f.Bundle().RatchetTreeOption, nil); err == nil {
+				t.Error("a client comes in that does not hold the old group")
+			}
+			w.hub, w.store, b.room = hub, map[string][]byte{}, f.Room()
+			w.save(n)
+			for _, d := range []*device{a, c} {
+				room, err := JoinWelcome(w.config(), testRoom, f.Bundle().Welcome, d.key, f.Bundle().RatchetTreeOption, d.room)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.room = room
+			}
+			d.room = nil
+			w.check()
+			w.reload()
+			p, err := c.room.Leave(rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.update("c.example", p.Bundle); err != nil {
+				t.Errorf("the new group does not go on: %v", err)
+			}
+		})
+	}
+}
+
+// TestRefoundStranger: a hub that lets a founder bring somebody in who was not in the group before is not followed.
+func TestRefoundStranger(t *testing.T) {
+	w := newWorld(t, policy.Administered, nil)
+	a, b, d := w.devices[0], w.device(bob, "b1"), w.device(alice, "a2")
+	w.must(a.add("ordinary_user", b))
+	next, err := a.room.Successor(RefoundParams{GroupID: []byte("next"), CipherSuite: testSuite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(a.commit(a.room.ReInit(rand.Reader, next)))
+	w.signers[string(a.client)] = nil
+	f, err := a.room.Refound(rand.Reader, RefoundParams{Leaf: a.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}, Members: []mls.KeyPackage{b.keyPackage(), d.keyPackage()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = JoinWelcome(w.config(), testRoom, f.Bundle().Welcome, b.key, f.Bundle().RatchetTreeOption, b.room)
+	if err == nil || !strings.Contains(err.Error(), "was not in the group before") {
+		t.Errorf("Bob follows: %v", err)
+	}
+	var bad *StateError
+	if !errors.As(err, &bad) {
+		t.Errorf("the error is %T", err)
+	}
 }

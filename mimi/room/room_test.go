@@ -253,7 +253,7 @@ func (d *device) receive(f *mimi.FanoutMessage) {
 		if _, ok := f.Message.Welcome.Find(ref); !ok {
 			return
 		}
-		room, err := JoinWelcome(d.w.config(), testRoom, f.Message.Welcome, d.key, f.RatchetTreeOption)
+		room, err := JoinWelcome(d.w.config(), testRoom, f.Message.Welcome, d.key, f.RatchetTreeOption, d.room)
 		if err != nil {
 			d.w.t.Fatalf("%s joins: %v", d.client, err)
 		}

@@ -223,7 +223,7 @@ func (r *hosted) readable(ctx context.Context, b *mimi.HandshakeBundle) (list []
 	return append(list, read...), err
 }
 
-// founder returns the credential of the one client in a tree that a bundle has.
+// founder returns the credential of the client that makes a group, where a bundle has all of one.
 func founder(b *mimi.HandshakeBundle) []*mls.Credential {
 	info := b.GroupInfoOption.GroupInfo
 	if info == nil || b.RatchetTreeOption.Representation != mls.RatchetTreeFull {
@@ -237,14 +237,11 @@ func founder(b *mimi.HandshakeBundle) []*mls.Credential {
 	if err != nil {
 		return nil
 	}
-	var list []*mls.Credential
-	for i := range tree.Leaves() {
-		list = append(list, &tree.Leaf(i).Credential)
+	leaf := tree.Leaf(0)
+	if leaf == nil {
+		return nil
 	}
-	if len(list) != 1 {
-		return nil // it founds nothing
-	}
-	return list
+	return []*mls.Credential{&leaf.Credential}
 }
 
 // credentials are those of the leaves that handshakes bring in.
@@ -317,6 +314,9 @@ func (r *hosted) refound(st *state, from mimi.ProviderDomain, req *mimi.UpdateRe
 		if err = r.h.checkOwnKeys(founded); err != nil {
 			err = &mimi.NotAllowedError{Reason: err.Error(), Err: err}
 		}
+	}
+	if err == nil {
+		err = r.checkClaims(next)
 	}
 	if err != nil {
 		return r.refuse(st, from, digest, err)
