@@ -63,12 +63,13 @@ func (k *messageKeys) protectSemiPrivate(rand io.Reader, a *AuthenticatedContent
 		return nil, err
 	}
 	defer clear(secret)
+	sealer := s.NewSealer(semiPrivateLabel, context)
 	for i := range receivers {
 		ref, err := receivers[i].ref(s)
 		if err != nil {
 			return nil, err
 		}
-		kemOutput, ciphertext, err := s.SealWithLabel(receivers[i].PublicKey, semiPrivateLabel, context, secret)
+		kemOutput, ciphertext, err := sealer.Seal(receivers[i].PublicKey, secret)
 		if err != nil {
 			return nil, err
 		}

@@ -255,6 +255,7 @@ func (t *transition) sealWelcome(info *GroupInfo, joiner, psk []byte, path *Path
 			packages = append(packages, &p.Add.KeyPackage)
 		}
 	}
+	sealer := s.NewSealer("Welcome", w.EncryptedGroupInfo)
 	err = spread(len(packages), func(i int) error {
 		ref, err := packages[i].Ref()
 		if err != nil {
@@ -273,7 +274,7 @@ func (t *transition) sealWelcome(info *GroupInfo, joiner, psk []byte, path *Path
 		defer clear(plaintext)
 		w.Secrets[i].NewMember = ref
 		out := &w.Secrets[i].EncryptedGroupSecrets
-		out.KEMOutput, out.Ciphertext, err = s.SealWithLabel(packages[i].InitKey, "Welcome", w.EncryptedGroupInfo, plaintext)
+		out.KEMOutput, out.Ciphertext, err = sealer.Seal(packages[i].InitKey, plaintext)
 		return err
 	})
 	return w, err

@@ -172,9 +172,10 @@ func (p *PathSecrets) Encrypt(t *RatchetTree, groupContext []byte, added []LeafI
 			seals = append(seals, seal{t.encryptionKey(x), step.secret, &n.EncryptedPathSecret[j]})
 		}
 	}
+	sealer := p.suite.NewSealer(updatePathLabel, groupContext)
 	err := spread(len(seals), func(j int) (err error) {
 		o := seals[j].out
-		o.KEMOutput, o.Ciphertext, err = p.suite.SealWithLabel(seals[j].to, updatePathLabel, groupContext, seals[j].secret)
+		o.KEMOutput, o.Ciphertext, err = sealer.Seal(seals[j].to, seals[j].secret)
 		return err
 	})
 	if err != nil {

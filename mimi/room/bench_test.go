@@ -68,6 +68,23 @@ func BenchmarkHubUpdate(b *testing.B) {
 	}
 }
 
+// BenchmarkCommit is what the first Commit after everybody was added costs its client: a seal for each member, under a
+// GroupContext that lists all participants.
+func BenchmarkCommit(b *testing.B) {
+	for _, n := range []int{10, 100, 1000, 10_000} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			a := bigWorld(b, n).devices[0]
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := a.room.Commit(rand.Reader, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/member")
+		})
+	}
+}
+
 // BenchmarkSubmit is what an application message costs in the room: no cryptography.
 func BenchmarkSubmit(b *testing.B) {
 	for _, n := range []int{10, 1000} {

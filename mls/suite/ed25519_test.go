@@ -21,7 +21,7 @@ func sameVerdict(t interface{ Errorf(string, ...any) }, public, message, signatu
 		t.Errorf("key %x, message %x, signature %x: %v, crypto/ed25519 says %v", public, message, signature, err, valid)
 	}
 	if k, err := s.NewVerifier(public); err == nil {
-		for i := range 3 {
+		for i := range 4 {
 			if err := k.VerifyWithLabel("", message, signature); (err == nil) != valid {
 				t.Errorf("key %x, message %x, signature %x, time %d: %v, crypto/ed25519 says %v", public, message, signature, i, err, valid)
 			}

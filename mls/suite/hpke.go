@@ -22,11 +22,14 @@ type kemScheme interface {
 	derive(ikm []byte) (kemPrivate, error)
 	parsePrivate(key []byte) (kemPrivate, error)
 	checkPublic(key []byte) error
-	// seal is SealBase of RFC 9180 §6.1 with an empty aad.
-	seal(p *params, pub, info, plaintext []byte) (kemOutput, ciphertext []byte, err error)
+	// sealer does once what each seal with info has in common.
+	sealer(p *params, info []byte) sealFunc
 	// sendExport is SendExportBase of RFC 9180 §6.2.
 	sendExport(p *params, pub, info []byte, exporterContext string, length int) (kemOutput, secret []byte, err error)
 }
+
+// A sealFunc is SealBase of RFC 9180 §6.1 with a certain info and an empty aad.
+type sealFunc func(pub, plaintext []byte) (kemOutput, ciphertext []byte, err error)
 
 type kemPrivate interface {
 	bytes() ([]byte, error)
@@ -108,7 +111,24 @@ func (k *PrivateKey) LogValue() slog.Value { return slog.StringValue(k.String())
 // SealWithLabel is EncryptWithLabel of RFC 9420 §5.1.3. The label goes without
 // its "MLS 1.0 ". The error is [ErrKey] if pub isn't a key of the suite.
 func (s Suite) SealWithLabel(pub []byte, label string, context, plaintext []byte) (kemOutput, ciphertext []byte, err error) {
-	return s.p.kem.seal(s.p, pub, labelled(label, context), plaintext)
+	return s.NewSealer(label, context).Seal(pub, plaintext)
+}
+
+// A Sealer seals to many keys with one label and context. The context may be
+// long, a GroupContext with all participants of a room for instance: with X25519 a
+// Sealer hashes it once and not for each key. It is immutable and safe for
+// concurrent use.
+type Sealer struct{ seal sealFunc }
+
+// NewSealer returns a Sealer. The label goes without its "MLS 1.0 ".
+func (s Suite) NewSealer(label string, context []byte) Sealer {
+	return Sealer{s.p.kem.sealer(s.p, labelled(label, context))}
+}
+
+// Seal is EncryptWithLabel of RFC 9420 §5.1.3. The error is [ErrKey] if pub isn't
+// a key of the suite.
+func (l Sealer) Seal(pub, plaintext []byte) (kemOutput, ciphertext []byte, err error) {
+	return l.seal(pub, plaintext)
 }
 
 // OpenWithLabel is DecryptWithLabel of RFC 9420 §5.1.3; the error is [ErrOpen].
@@ -181,13 +201,15 @@ func (k stdKEM) sender(p *params, pub, info []byte) ([]byte, *hpke.Sender, error
 	return enc, s, nil
 }
 
-func (k stdKEM) seal(p *params, pub, info, plaintext []byte) ([]byte, []byte, error) {
-	enc, s, err := k.sender(p, pub, info)
-	if err != nil {
-		return nil, nil, err
+func (k stdKEM) sealer(p *params, info []byte) sealFunc {
+	return func(pub, plaintext []byte) ([]byte, []byte, error) {
+		enc, s, err := k.sender(p, pub, info)
+		if err != nil {
+			return nil, nil, err
+		}
+		ct, err := s.Seal(nil, plaintext)
+		return enc, ct, err
 	}
-	ct, err := s.Seal(nil, plaintext)
-	return enc, ct, err
 }
 
 func (k stdKEM) sendExport(p *params, pub, info []byte, exporterContext string, length int) ([]byte, []byte, error) {

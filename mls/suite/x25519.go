@@ -147,20 +147,29 @@ func (k *x25519Private) decap(kemOutput []byte) (secret [x25519Size]byte, err er
 	return secret, nil
 }
 
-// An hpkeSchedule is what KeySchedule of RFC 9180 §5.1 starts from in mode_base.
+// An hpkeInfo is key_schedule_context of RFC 9180 §5.1 in mode_base: the digests of
+// an empty psk_id and of info.
+type hpkeInfo [1 + 2*x25519Size]byte
+
+func (p *params) hpkeInfo(info []byte) (context hpkeInfo) {
+	id := p.hpkeID()
+	var h [maxHash]byte
+	labeledExtract(&h, nil, id[:], "psk_id_hash", nil)
+	copy(context[1:], h[:x25519Size])
+	labeledExtract(&h, nil, id[:], "info_hash", info)
+	copy(context[1+x25519Size:], h[:x25519Size])
+	return context
+}
+
+// An hpkeSchedule is what KeySchedule of RFC 9180 §5.1 starts from.
 type hpkeSchedule struct {
 	id      [10]byte
 	secret  [maxHash]byte
-	context [1 + 2*x25519Size]byte
+	context hpkeInfo
 }
 
-func (p *params) hpkeSchedule(shared *[x25519Size]byte, info []byte) (s hpkeSchedule) {
-	s.id = p.hpkeID()
-	var h [maxHash]byte
-	labeledExtract(&h, nil, s.id[:], "psk_id_hash", nil)
-	copy(s.context[1:], h[:x25519Size])
-	labeledExtract(&h, nil, s.id[:], "info_hash", info)
-	copy(s.context[1+x25519Size:], h[:x25519Size])
+func (p *params) hpkeSchedule(shared *[x25519Size]byte, context hpkeInfo) (s hpkeSchedule) {
+	s.id, s.context = p.hpkeID(), context
 	labeledExtract(&s.secret, shared[:], s.id[:], "secret", nil)
 	return s
 }
@@ -215,16 +224,19 @@ func (s *hpkeSchedule) export(exporterContext string, length int) ([]byte, error
 
 func (s *hpkeSchedule) clear() { clear(s.secret[:]) }
 
-func (k x25519KEM) seal(p *params, pub, info, plaintext []byte) ([]byte, []byte, error) {
-	enc, shared, err := k.encap(pub)
-	if err != nil {
-		return nil, nil, err
+func (k x25519KEM) sealer(p *params, info []byte) sealFunc {
+	context := p.hpkeInfo(info)
+	return func(pub, plaintext []byte) ([]byte, []byte, error) {
+		enc, shared, err := k.encap(pub)
+		if err != nil {
+			return nil, nil, err
+		}
+		s := p.hpkeSchedule(&shared, context)
+		clear(shared[:])
+		defer s.clear()
+		ciphertext, err := s.seal(p, plaintext)
+		return enc[:], ciphertext, err
 	}
-	s := p.hpkeSchedule(&shared, info)
-	clear(shared[:])
-	defer s.clear()
-	ciphertext, err := s.seal(p, plaintext)
-	return enc[:], ciphertext, err
 }
 
 func (k x25519KEM) sendExport(p *params, pub, info []byte, exporterContext string, length int) ([]byte, []byte, error) {
@@ -232,7 +244,7 @@ func (k x25519KEM) sendExport(p *params, pub, info []byte, exporterContext strin
 	if err != nil {
 		return nil, nil, err
 	}
-	s := p.hpkeSchedule(&shared, info)
+	s := p.hpkeSchedule(&shared, p.hpkeInfo(info))
 	clear(shared[:])
 	defer s.clear()
 	secret, err := s.export(exporterContext, length)
@@ -248,7 +260,7 @@ func (k *x25519Private) open(p *params, info, kemOutput, ciphertext []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
-	s := p.hpkeSchedule(&shared, info)
+	s := p.hpkeSchedule(&shared, p.hpkeInfo(info))
 	clear(shared[:])
 	defer s.clear()
 	return s.open(p, ciphertext)
@@ -259,7 +271,7 @@ func (k *x25519Private) receiveExport(p *params, info, kemOutput []byte, exporte
 	if err != nil {
 		return nil, err
 	}
-	s := p.hpkeSchedule(&shared, info)
+	s := p.hpkeSchedule(&shared, p.hpkeInfo(info))
 	clear(shared[:])
 	defer s.clear()
 	return s.export(exporterContext, length)

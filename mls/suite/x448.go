@@ -71,13 +71,15 @@ func (k x448KEM) sender(p *params, pub, info []byte) ([]byte, hpke.Sealer, error
 	return enc, sealer, nil
 }
 
-func (k x448KEM) seal(p *params, pub, info, plaintext []byte) ([]byte, []byte, error) {
-	enc, s, err := k.sender(p, pub, info)
-	if err != nil {
-		return nil, nil, err
+func (k x448KEM) sealer(p *params, info []byte) sealFunc {
+	return func(pub, plaintext []byte) ([]byte, []byte, error) {
+		enc, s, err := k.sender(p, pub, info)
+		if err != nil {
+			return nil, nil, err
+		}
+		ct, err := s.Seal(plaintext, nil)
+		return enc, ct, err
 	}
-	ct, err := s.Seal(plaintext, nil)
-	return enc, ct, err
 }
 
 func (k x448KEM) sendExport(p *params, pub, info []byte, exporterContext string, length int) ([]byte, []byte, error) {
