@@ -192,6 +192,47 @@ func TestRefoundByOthers(t *testing.T) {
 	bob.waitText("here")
 }
 
+// astray makes a device stop following a room: its hub shows it a commit that the room's policy forbids.
+func (d *device) astray(uri mimi.RoomURI, m mimi.Message) {
+	d.w.t.Helper()
+	at, err := d.Room(d.w.ctx, uri)
+	if err != nil {
+		d.w.t.Fatal(err)
+	}
+	fanout, err := tlspl.Marshal(&mimi.FanoutMessage{Timestamp: mimi.Millis(1 << 41), Message: m})
+	if err != nil {
+		d.w.t.Fatal(err)
+	}
+	d.link.insert <- clientapi.Event{Room: uri, Seq: int64(at.Cursor) + 1, Fanout: fanout}
+	d.waitRoom(uri, "the refusal", func(r client.Room) bool { return r.Standing == client.Refused })
+}
+
+// TestRefoundWhileSealed: in a SemiPrivate room somebody is leaving, which a founder from outside can't read. It is founded
+// anew all the same, and who left is out.
+func TestRefoundWhileSealed(t *testing.T) {
+	w, alice, bob, carol, uri := three(t, client.NewRoom{SemiPrivate: true})
+	before := alice.group(uri)
+	alice.astray(uri, forbidden(t, carol, uri, bob.User()))
+	bob.link.setCut(true) // nobody commits that Carol leaves
+	if err := carol.Leave(w.ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.Refound(w.ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	bob.link.setCut(false)
+	waitGroup(t, uri, before, alice, bob)
+	for _, d := range []*device{alice, bob} {
+		d.waitRoom(uri, "Carol to be out", func(r client.Room) bool { return r.Participants == 2 && r.Clients == 2 && r.Pending == 0 })
+	}
+	carol.waitRoom(uri, "being out", func(r client.Room) bool { return r.Standing == client.Left || r.Standing == client.Barred })
+	if err := carol.Join(w.ctx, uri, "", ""); err == nil {
+		t.Error("Carol comes in again")
+	}
+	bob.say(uri, "bye")
+	alice.waitText("bye")
+}
+
 // TestRefoundFromOutside: a hub that answers with garbage made Alice's device stop following. She may found the room anew,
 // Bob may not; who was removed can't come back by it.
 func TestRefoundFromOutside(t *testing.T) {
@@ -209,17 +250,7 @@ func TestRefoundFromOutside(t *testing.T) {
 	mallory.waitKind(client.EventOut)
 	inStep(t, uri, alice, bob, carol)
 
-	m := forbidden(t, carol, uri, bob.User()) // an ordinary_user can't kick
-	at, err := alice.Room(w.ctx, uri)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fanout, err := tlspl.Marshal(&mimi.FanoutMessage{Timestamp: mimi.Millis(1 << 41), Message: m})
-	if err != nil {
-		t.Fatal(err)
-	}
-	alice.link.insert <- clientapi.Event{Room: uri, Seq: int64(at.Cursor) + 1, Fanout: fanout}
-	alice.waitRoom(uri, "the refusal", func(r client.Room) bool { return r.Standing == client.Refused })
+	alice.astray(uri, forbidden(t, carol, uri, bob.User())) // an ordinary_user can't kick
 
 	before := bob.group(uri)
 	if err := bob.Refound(w.ctx, uri); err == nil || !strings.Contains(err.Error(), "canSendMLSReinitProposal") {

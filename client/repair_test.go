@@ -217,7 +217,11 @@ func secretCommit(t *testing.T, d *device, proposals ...mls.Proposal) mimi.Messa
 	if err != nil {
 		t.Fatal(err)
 	}
-	staged, err := group.Stage(rand.Reader, mls.CommitOptions{AuthenticatedData: []byte{0}, Proposals: proposals})
+	format := mls.WireFormatPublicMessage
+	if receivers, err := group.Context().Extensions.ExternalReceivers(); err == nil && len(receivers) > 0 {
+		format = mls.WireFormatSemiPrivateMessage
+	}
+	staged, err := group.Stage(rand.Reader, mls.CommitOptions{AuthenticatedData: []byte{0}, Proposals: proposals, WireFormat: format})
 	if err != nil {
 		t.Fatal(err)
 	}

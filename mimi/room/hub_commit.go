@@ -64,7 +64,7 @@ func (h *Hub) commit(in UpdateInput) (*Next, error) {
 			event.Providers = append(event.Providers, in.From)
 			slices.Sort(event.Providers)
 		}
-		if event.Message.ExternalProposals, err = h.reissue(n, in.Rand); err != nil {
+		if event.Message.ExternalProposals, err = h.reissue(n, h.plan, false, in.Rand); err != nil {
 			return nil, err
 		}
 	}
@@ -229,16 +229,17 @@ func welcomeProviders(p *plan) []mimi.ProviderDomain {
 
 // reissue makes, after an external Commit, the hub's own proposals for what pending proposals wanted and the Commit could
 // not take: users who leave, are removed or banned, and clients that were to go. Others must ask again. The hub proposes
-// only what its role lets it. Decisions 35, 60
-func (h *Hub) reissue(n *Next, rand io.Reader) ([]mimi.Message, error) {
-	if h.plan == nil || h.cfg.Signer == nil {
+// only what its role lets it. was is the plan of those proposals; anew says that they were pending in another group, whose
+// leaves are not those of this one. Decisions 35, 60
+func (h *Hub) reissue(n *Next, was *plan, anew bool, rand io.Reader) ([]mimi.Message, error) {
+	if was == nil || h.cfg.Signer == nil {
 		return nil, nil
 	}
 	hub := policy.Actor{URI: n.room.view.Hub().URI().Identifier(), Kind: policy.ExternalSender}
 	var update mimi.ParticipantListUpdate
 	var removes []mls.LeafIndex
-	for i := range h.plan.users {
-		u := &h.plan.users[i]
+	for i := range was.users {
+		u := &was.users[i]
 		role, listed := n.room.RoleOf(u.user)
 		if !listed || role != u.from || len(u.removes) == 0 && u.from == u.to {
 			continue
@@ -249,7 +250,7 @@ func (h *Hub) reissue(n *Next, rand io.Reader) ([]mimi.Message, error) {
 		if !goes {
 			// a client that was to go, of a user who stays
 			left = slices.DeleteFunc(slices.Clone(left), func(l mls.LeafIndex) bool {
-				return !h.plan.removesLeaf(l)
+				return anew || !was.removesLeaf(l)
 			})
 			if len(left) > 0 && policy.Authorize(n.room, hub, policy.Change{Kind: policy.Kick, User: u.user, From: role, To: role}) == nil {
 				removes = append(removes, left...)

@@ -83,7 +83,11 @@ func (h *Hub) refound(in UpdateInput) (*Hub, *Next, error) {
 	if err := h.mayBring(by, next, n, in.Bundle); err != nil {
 		return nil, nil, err
 	}
-	if err := sameRoom(old, next.View(), effectiveList(old, h.plan)); err != nil {
+	// A founder from outside can't read pending SemiPrivateMessages: then all participants are on its list, and the hub
+	// proposes in the new group who goes.
+	err = sameRoom(old, next.View(), effectiveList(old, h.plan))
+	again := err != nil && sealed(h.pending) && sameRoom(old, next.View(), effectiveList(old, nil)) == nil
+	if err != nil && !again {
 		return nil, nil, err
 	}
 	providers := append(slices.Clone(h.Providers()), in.From)
@@ -91,6 +95,11 @@ func (h *Hub) refound(in UpdateInput) (*Hub, *Next, error) {
 	n.Commit = true
 	n.room = next.rules.room
 	n.Events = []Event{{Message: mimi.FanoutMessage{Timestamp: n.Accepted, Message: in.Bundle.ProposalOrCommit}, Providers: slices.Compact(providers)}}
+	if again {
+		if n.Events[0].Message.ExternalProposals, err = next.reissueFrom(h, n, in.Rand); err != nil {
+			return nil, nil, err
+		}
+	}
 	if in.Bundle.Welcome == nil {
 		return next, n, nil
 	}
@@ -104,6 +113,33 @@ func (h *Hub) refound(in UpdateInput) (*Hub, *Next, error) {
 	welcome, err := n.welcome(in.Bundle.Welcome, slices.Compact(added))
 	n.Events = append(n.Events, welcome)
 	return next, n, err
+}
+
+// reissueFrom makes the hub propose, in a new group, that those go whom proposals take out that are pending in the group
+// before.
+func (h *Hub) reissueFrom(before *Hub, n *Next, rand io.Reader) ([]mimi.Message, error) {
+	messages, err := h.reissue(n, before.plan, true, rand)
+	if err != nil {
+		return nil, err
+	}
+	for i := range before.plan.users {
+		u := &before.plan.users[i]
+		if user, ok := u.user.User(); ok && before.restricted(user) && (n.plan == nil || !n.plan.goes(u.user)) {
+			return nil, notAllowed(fmt.Sprintf("%s is about to go, and the hub may not take them out itself; somebody has to commit that first", user), nil)
+		}
+	}
+	return messages, nil
+}
+
+// goes reports whether a plan takes a user's place in the group away.
+func (p *plan) goes(user mimi.IdentifierURI) bool {
+	i, ok := p.at[user]
+	return ok && (p.users[i].to == policy.NoRole || !p.s.view.roles.MayBeActive(p.users[i].to))
+}
+
+// sealed reports whether one of pending proposals is a SemiPrivateMessage.
+func sealed(pending []mimi.PendingProposal) bool {
+	return slices.ContainsFunc(pending, func(p mimi.PendingProposal) bool { return p.Proposal.SemiPrivateMessage != nil })
 }
 
 // mayBring checks whom the first Commit of a new group brings in beside the founder: after a ReInit, with the PSK that links
@@ -512,8 +548,8 @@ func (r *Room) founded(staged *Staged) (*Refounding, error) {
 
 // pendingPlan verifies pending proposals as a follower of the old group does, and puts them in the room's terms.
 func (r *Room) pendingPlan(room *snapshot, info *mls.GroupInfo, tree mls.RatchetTreeOption, pending []mimi.PendingProposal) (*plan, error) {
-	if len(pending) == 0 {
-		return nil, nil
+	if len(pending) == 0 || sealed(pending) {
+		return nil, nil // the hub takes out again who goes (Hub.reissueFrom)
 	}
 	public, err := mls.NewPublicGroup(r.mls, info, tree.RatchetTree)
 	if err != nil {

@@ -32,7 +32,7 @@ func (d *device) refound(id string, adjust func(*RefoundParams)) error {
 		return err
 	}
 	w.now += 10
-	in := UpdateInput{From: d.user.Host(), Bundle: f.Bundle(), Now: w.now}
+	in := UpdateInput{From: d.user.Host(), Bundle: f.Bundle(), Now: w.now, Rand: rand.Reader}
 	hub, next, err := w.hub.Refound(in)
 	if err != nil {
 		return err
@@ -378,5 +378,87 @@ func TestRefoundStranger(t *testing.T) {
 	var bad *StateError
 	if !errors.As(err, &bad) {
 		t.Errorf("the error is %T", err)
+	}
+}
+
+// TestRefoundSealed: a room is founded anew from outside while SemiPrivateMessages are pending that the founder can't read.
+// Who was about to go is on the new list, can't come in, and is taken out by the hub's own proposals.
+func TestRefoundSealed(t *testing.T) {
+	w := newWorldOf(t, policy.Administered, nil, true)
+	a, c := w.devices[0], w.device(cathy, "c1")
+	w.must(a.add("ordinary_user", w.device(bob, "b1")))
+	w.must(a.add("ordinary_user", c))
+	p, err := c.room.Leave(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.update("c.example", p.Bundle); err != nil {
+		t.Fatal(err)
+	}
+	if !sealed(w.hub.Pending()) {
+		t.Fatal("the proposals can be read")
+	}
+	a2 := w.device(alice, "a2")
+	w.signers[string(a2.client)] = nil
+	sender := mls.ExternalSender{SignatureKey: w.hubCfg.Signer.Public(), Credential: mls.BasicCredential([]byte("mimi://a.example"))}
+	f, err := Refound(rand.Reader, w.config(), w.hub.GroupInfo(), w.hub.Tree(), w.hub.Pending(), RefoundParams{GroupID: []byte("next"), CipherSuite: testSuite,
+		Leaf: a2.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}, HubSender: &sender})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.now += 10
+	hub, n, err := w.hub.Refound(UpdateInput{From: "a.example", Bundle: f.Bundle(), Now: w.now, Rand: rand.Reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(n.Events) != 1 || len(n.Events[0].Message.ExternalProposals) == 0 {
+		t.Fatalf("the hub proposes nothing: %+v", n.Events)
+	}
+	w.hub, w.store = hub, map[string][]byte{}
+	for _, d := range w.devices {
+		d.room = nil
+	}
+	w.save(n)
+	w.reload()
+	if w.hub.Effective(cathy) != policy.NoRole || w.hub.Effective(bob) == policy.NoRole {
+		t.Error("the hub has forgotten who leaves")
+	}
+	if _, err := w.device(cathy, "c2").join(JoinParams{}); err == nil {
+		t.Error("who leaves comes in again")
+	}
+	a2.room = f.Room()
+	if err := a2.room.ReceiveProposals(n.Events[0].Message.ExternalProposals...); err != nil {
+		t.Fatal(err)
+	}
+	w.must(a2.commit(a2.room.Commit(rand.Reader, 0)))
+	if _, listed := w.hub.View().RoleOf(cathy.Identifier()); listed {
+		t.Error("who left is listed")
+	}
+	w.must(w.device(bob, "b2").join(JoinParams{}))
+
+	// Where the hub may not take anybody out, somebody has to commit it first.
+	w = newWorldOf(t, policy.Administered, func(c *policy.Components, _ *[]mimi.UserRolePair) {
+		for i := range c.Roles.Roles {
+			if r := &c.Roles.Roles[i]; r.RoleName == "policy_enforcer" {
+				r.RoleCapabilities = slices.DeleteFunc(r.RoleCapabilities, func(c policy.Capability) bool { return c == mimi.CanRemoveParticipant })
+			}
+		}
+	}, true)
+	a, c = w.devices[0], w.device(cathy, "c1")
+	w.must(a.add("ordinary_user", c))
+	if p, err = c.room.Leave(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.update("c.example", p.Bundle); err != nil {
+		t.Fatal(err)
+	}
+	w.signers[string(a.client)] = nil
+	f, err = Refound(rand.Reader, w.config(), w.hub.GroupInfo(), w.hub.Tree(), w.hub.Pending(), RefoundParams{GroupID: []byte("next"), CipherSuite: testSuite,
+		Leaf: a.leaf(), Lifetime: mls.Lifetime{NotAfter: 1 << 40}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.hub.Refound(UpdateInput{From: "a.example", Bundle: f.Bundle(), Now: w.now, Rand: rand.Reader}); err == nil || !strings.Contains(err.Error(), "somebody has to commit that first") {
+		t.Errorf("who leaves is kept in: %v", err)
 	}
 }
