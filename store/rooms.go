@@ -1,6 +1,9 @@
 package store
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // A Room is a room that this provider hosts, or follows.
 type Room struct {
@@ -210,6 +213,31 @@ func scanEvent(r scanner, e *Event) error {
 // order.
 func (tx *Tx) Events(id, afterSeq int64, limit int) ([]Event, error) {
 	return collect(tx, scanEvent, "SELECT "+eventColumns+" FROM room_log WHERE room_id = ? AND seq > ? ORDER BY seq LIMIT ?", id, afterSeq, int64(limit))
+}
+
+// errEnough ends a query that has read what it wanted.
+var errEnough = errors.New("store: enough was read")
+
+// EventsWithin is Events with a bound on memory: it stops after the event that
+// follows more than so many octets of bodies. more says that there may be others.
+func (tx *Tx) EventsWithin(id, afterSeq int64, limit, octets int) (list []Event, more bool, err error) {
+	size := 0
+	err = tx.query(func(r scanner) error {
+		var e Event
+		if err := scanEvent(r, &e); err != nil {
+			return err
+		}
+		list = append(list, e)
+		if size > octets {
+			return errEnough
+		}
+		size += len(e.Body)
+		return nil
+	}, "SELECT "+eventColumns+" FROM room_log WHERE room_id = ? AND seq > ? ORDER BY seq LIMIT ?", id, afterSeq, int64(limit))
+	if errors.Is(err, errEnough) {
+		return list, true, nil
+	}
+	return list, len(list) == limit, err
 }
 
 // EventByDigest returns the event with this SHA-256 of its MLSMessage, or

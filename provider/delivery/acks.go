@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,33 +19,53 @@ type acks struct {
 	flushing sync.Mutex // one flush at a time
 
 	mu    sync.Mutex
-	moved map[ackKey]store.Follower
+	moved map[ackKey]moved
 }
 
 type ackKey struct {
-	domain      string
-	room, first int64
+	domain string
+	room   int64
 }
 
-func keyOf(f *store.Follower) ackKey { return ackKey{f.Domain, f.RoomID, f.FirstSeq} }
+// moved are the cursors of a follower in one room; mostly one.
+type moved []store.Follower
+
+// at is the place of the cursor that began at a position; -1: there is none.
+func (m moved) at(first int64) int {
+	return slices.IndexFunc(m, func(f store.Follower) bool { return f.FirstSeq == first })
+}
+
+// apply moves a cursor that was read from the database to where it is now.
+func (m moved) apply(f *store.Follower) {
+	if i := m.at(f.FirstSeq); i >= 0 {
+		f.AckedSeq = max(f.AckedSeq, m[i].AckedSeq)
+	}
+}
+
+func keyOf(f *store.Follower) ackKey { return ackKey{f.Domain, f.RoomID} }
 
 // put notes where a cursor is now.
 func (a *acks) put(f store.Follower) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.moved == nil {
-		a.moved = map[ackKey]store.Follower{}
+		a.moved = map[ackKey]moved{}
 	}
-	a.moved[keyOf(&f)] = f
+	k := keyOf(&f)
+	if m := a.moved[k]; m.at(f.FirstSeq) >= 0 {
+		m[m.at(f.FirstSeq)] = f
+	} else {
+		a.moved[k] = append(m, f)
+	}
 }
 
-// apply moves a cursor that was read from the database to where it is now.
-func (a *acks) apply(f *store.Follower) {
+// of returns the cursors of a follower in a room that moved. Who reads cursors
+// from the database asks before that and after it: they may be written, and
+// forgotten here, while the database is read as it was.
+func (a *acks) of(domain string, room int64) moved {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if m, ok := a.moved[keyOf(f)]; ok {
-		f.AckedSeq = max(f.AckedSeq, m.AckedSeq)
-	}
+	return slices.Clone(a.moved[ackKey{domain, room}])
 }
 
 // flush writes all cursors in one transaction. They count from memory until that
@@ -54,8 +75,8 @@ func (a *acks) flush(ctx context.Context, db *store.Store) error {
 	defer a.flushing.Unlock()
 	a.mu.Lock()
 	list := make([]store.Follower, 0, len(a.moved))
-	for _, f := range a.moved {
-		list = append(list, f)
+	for _, m := range a.moved {
+		list = append(list, m...)
 	}
 	a.mu.Unlock()
 	if len(list) == 0 {
@@ -75,8 +96,14 @@ func (a *acks) flush(ctx context.Context, db *store.Store) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, f := range list {
-		if k := keyOf(&f); a.moved[k].AckedSeq <= f.AckedSeq {
-			delete(a.moved, k)
+		k := keyOf(&f)
+		m := a.moved[k]
+		if i := m.at(f.FirstSeq); i >= 0 && m[i].AckedSeq <= f.AckedSeq {
+			if m = slices.Delete(m, i, i+1); len(m) == 0 {
+				delete(a.moved, k)
+			} else {
+				a.moved[k] = m
+			}
 		}
 	}
 	return nil

@@ -31,6 +31,15 @@ const (
 	// batchEvents and batchBytes bound one request.
 	batchEvents = 256
 	batchBytes  = 900 << 10
+	// What is not in memory any more is read from the logs: for one follower so
+	// many batches at a time, for all followers so many. So a follower that was away
+	// for long, or many that come back together, take a bounded piece of memory, and
+	// of the database's time.
+	logReads    = 8
+	allLogReads = 64
+	// batchesInTurn is how many batches of a room are sent before it is the turn of
+	// others that wait.
+	batchesInTurn = 4
 	// firstRetry and lastRetry bound the wait after a failure, which doubles in
 	// between: a follower that is back hears from us within lastRetry.
 	firstRetry = 500 * time.Millisecond
@@ -79,6 +88,7 @@ type Deliverer struct {
 	cfg   Config
 	spans spans
 	acks  acks
+	reads chan struct{} // has an entry for each batch from the logs that is under way
 
 	mu    sync.Mutex
 	peers map[mimi.ProviderDomain]*peer
@@ -91,7 +101,7 @@ func New(cfg Config) *Deliverer {
 	if cfg.Observe == nil {
 		cfg.Observe = func(mimi.ProviderDomain, int, time.Duration, error) {}
 	}
-	return &Deliverer{cfg: cfg, peers: map[mimi.ProviderDomain]*peer{}}
+	return &Deliverer{cfg: cfg, peers: map[mimi.ProviderDomain]*peer{}, reads: make(chan struct{}, allLogReads)}
 }
 
 // Run delivers until ctx ends and all requests are done.
@@ -147,7 +157,7 @@ func (d *Deliverer) peer(domain mimi.ProviderDomain) *peer {
 	defer d.mu.Unlock()
 	p := d.peers[domain]
 	if p == nil {
-		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), rooms: map[int64]*task{}, refused: map[int64]time.Time{}}
+		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), reads: make(chan struct{}, logReads), rooms: map[int64]*task{}, refused: map[int64]time.Time{}}
 		d.peers[domain] = p
 		if d.ctx != nil {
 			d.start(p)
@@ -275,6 +285,7 @@ type peer struct {
 	domain  mimi.ProviderDomain
 	wake    chan struct{}
 	contact chan struct{}
+	reads   chan struct{} // as the Deliverer's, of this follower
 
 	mu       sync.Mutex
 	rooms    map[int64]*task     // rooms that may have something
@@ -288,6 +299,7 @@ type peer struct {
 	retryAt  time.Time
 	asked    bool // retryAt is the follower's wish
 	paused   bool
+	failedAt time.Time   // the last failure, by the steady clock
 	told     time.Time   // when other nodes were told of a contact
 	leads    atomic.Bool // this node has the lease
 }
@@ -488,16 +500,21 @@ func (p *peer) backlog(ctx context.Context) error {
 // the follower fails.
 func (p *peer) work(ctx context.Context, room int64) {
 	var err error
-	for more := true; more && err == nil && ctx.Err() == nil && !p.isPaused(); {
-		more, err = p.send(ctx, room)
+	var no *refusedError
+	more := true
+	for n := 0; more && err == nil && ctx.Err() == nil && !p.isPaused() && (n < batchesInTurn || !p.othersWait()); n++ {
+		begun := time.Now()
+		if more, err = p.send(ctx, room); err == nil || errors.As(err, &no) {
+			p.answered(begun)
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.active--
 	t := p.rooms[room]
 	t.running = false
-	var no *refusedError
-	if errors.As(err, &no) {
+	t.again = t.again || more && err == nil // at the end of those that wait
+	if no != nil {
 		// It answers: the trouble is with this room alone.
 		p.fresh.drop(room)
 		p.refused[room] = p.d.cfg.Now().Add(refusedEvery)
@@ -509,11 +526,6 @@ func (p *peer) work(ctx context.Context, room int64) {
 		p.queue = append(p.queue, room)
 	case err == nil && !t.again && !p.paused:
 		delete(p.rooms, room)
-		if p.failures > 0 {
-			p.d.cfg.Logger.Info("follower is back", "follower", string(p.domain), "after_failures", p.failures)
-			p.scan = true
-		}
-		p.failures, p.failure, p.retryAt, p.asked = 0, "", time.Time{}, false
 	default:
 		p.queue = append(p.queue, room)
 	}
@@ -523,7 +535,7 @@ func (p *peer) work(ctx context.Context, room int64) {
 
 // failed notes a failure and when to try again; p.mu is held.
 func (p *peer) failed(err error) {
-	p.failure = err.Error()
+	p.failure, p.failedAt = err.Error(), time.Now()
 	now := p.d.cfg.Now()
 	held := now.Before(p.retryAt) // another room has found out already
 	if _, after := mimi.HTTPStatus(err); after > 0 {
@@ -548,6 +560,7 @@ func (p *peer) failed(err error) {
 // send delivers one batch of a room. more says whether to go on.
 func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 	var list []store.Waiting
+	before := p.d.acks.of(string(p.domain), roomID)
 	err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
 		list, err = tx.Behind(string(p.domain), roomID)
 		return err
@@ -555,9 +568,11 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	after := p.d.acks.of(string(p.domain), roomID)
 	for len(list) > 0 {
 		w := &list[0]
-		if p.d.acks.apply(&w.Follower); w.AckedSeq < w.LastSeq && (w.UntilSeq == 0 || w.AckedSeq < w.UntilSeq) {
+		before.apply(&w.Follower)
+		if after.apply(&w.Follower); w.AckedSeq < w.LastSeq && (w.UntilSeq == 0 || w.AckedSeq < w.UntilSeq) {
 			break
 		}
 		list = list[1:]
@@ -572,8 +587,13 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 	events := p.fresh.take(roomID, cursor.AckedSeq, last, batchEvents+1)
 	p.mu.Unlock()
 	if len(events) == 0 {
+		done, err := p.fromLog(ctx)
+		if err != nil {
+			return false, err
+		}
+		defer done()
 		err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-			events, err = tx.Events(roomID, cursor.AckedSeq, batchEvents+1)
+			events, _, err = tx.EventsWithin(roomID, cursor.AckedSeq, batchEvents+1, batchBytes)
 			return err
 		})
 		if err != nil {
@@ -619,6 +639,50 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 type refusedError struct{ err error }
 
 func (e *refusedError) Error() string { return e.err.Error() }
+
+// answered notes that the follower took a request that was begun at a time: it is
+// there, and the other rooms need not wait for all that the first one has. What
+// was begun before the last failure says nothing.
+func (p *peer) answered(begun time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if begun.Before(p.failedAt) {
+		return
+	}
+	if p.failures > 0 {
+		p.d.cfg.Logger.Info("follower is back", "follower", string(p.domain), "after_failures", p.failures)
+		p.scan = true
+		p.signal()
+	}
+	p.failures, p.failure, p.retryAt, p.asked = 0, "", time.Time{}, false
+}
+
+// othersWait says whether rooms wait for one of those under way to end.
+func (p *peer) othersWait() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue) > 0
+}
+
+// fromLog waits until a batch may be read from the logs; done must be called
+// when it is not needed any more.
+func (p *peer) fromLog(ctx context.Context) (done func(), err error) {
+	select {
+	case p.reads <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case p.d.reads <- struct{}{}:
+		return func() {
+			<-p.d.reads
+			<-p.reads
+		}, nil
+	case <-ctx.Done():
+		<-p.reads
+		return nil, ctx.Err()
+	}
+}
 
 func (p *peer) isPaused() bool {
 	p.mu.Lock()

@@ -44,10 +44,10 @@ func (f *Follower) catchUp(ctx context.Context, room int64) error {
 		return nil
 	}
 	var events []store.Event
-	last := int64(0)
+	more, last := false, int64(0)
 	err := f.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
 		if seen > 0 {
-			events, err = tx.Events(room, seen, catchUpAtOnce)
+			events, more, err = tx.EventsWithin(room, seen, catchUpAtOnce, readBytes)
 			return err
 		}
 		newest, err := tx.Newest([]int64{room})
@@ -61,7 +61,7 @@ func (f *Follower) catchUp(ctx context.Context, room int64) error {
 		f.notify.stale(room, last)
 	case len(events) > 0:
 		f.notify.published(room, events)
-		if len(events) == catchUpAtOnce {
+		if more {
 			return f.catchUp(ctx, room)
 		}
 	}

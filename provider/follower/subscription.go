@@ -293,7 +293,7 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 		if len(events) == 0 || events[0].Seq != from+1 {
 			var err error
 			err = s.f.cfg.Store.View(ctx, func(tx *store.Tx) error {
-				events, err = tx.Events(id, from, readAtOnce)
+				events, full, err = tx.EventsWithin(id, from, readAtOnce, readBytes-size)
 				return err
 			})
 			if err != nil {
@@ -307,7 +307,6 @@ func (s *Subscription) take(ctx context.Context) ([]clientapi.Event, error) {
 				}
 				return nil, err
 			}
-			full = len(events) == readAtOnce
 		}
 		for _, e := range events {
 			if e.Seq <= from {

@@ -1,0 +1,171 @@
+package delivery
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/tlspl"
+)
+
+// write appends messages with so many octets to a room.
+func (h *hub) write(id int64, messages, octets int) (events []store.Event) {
+	h.t.Helper()
+	for range messages {
+		secret := make([]byte, octets)
+		rand.Read(secret)
+		m, err := mimi.NewMessage(mls.MLSMessage{Version: mls.MLS10, WireFormat: mls.WireFormatPrivateMessage,
+			PrivateMessage: &mls.PrivateMessage{GroupID: []byte("g"), ContentType: mls.ContentApplication, Ciphertext: secret}})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		f := mimi.FanoutMessage{Timestamp: mimi.Millis(time.Now().UnixMilli()), Message: m}
+		body, err := tlspl.Marshal(&f)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		digest, err := m.Digest()
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		events = append(events, store.Event{Kind: uint8(f.Kind()), AcceptedMillis: int64(f.Timestamp), Digest: digest, Source: "a.example", Body: body})
+	}
+	err := h.store.Update(h.t.Context(), func(tx *store.Tx) error {
+		row, err := tx.RoomByID(id)
+		if err != nil {
+			return err
+		}
+		return tx.AppendEvents(id, row.Version, events)
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return events
+}
+
+// A follower that was away comes back to a long backlog in many rooms. What others
+// get does not wait for it, nor does what is new in another of its own rooms; what
+// is under way to it is bounded in requests and in octets.
+func TestBacklogHurtsNobody(t *testing.T) {
+	h := newHub(t)
+	const rooms, messages, large, octets = 40, 2000, 12, 300 << 10
+	var back atomic.Bool
+	var mu sync.Mutex
+	underWay, most := 0, 0
+	newAt := -1 // how much of the backlog the follower had when the new event of its other room came
+	h.answer["away.example"] = func(ctx context.Context, room mimi.RoomURI, _ int) error {
+		if !back.Load() {
+			return &mimi.FailedError{Err: errors.New("connection refused")}
+		}
+		mu.Lock()
+		underWay++
+		most = max(most, underWay)
+		mu.Unlock()
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		_, had := h.count("away.example")
+		mu.Lock()
+		defer mu.Unlock()
+		underWay--
+		if room.Name() == "own" && newAt < 0 {
+			newAt = had
+		}
+		return nil
+	}
+	for i := range rooms {
+		h.room(fmt.Sprint("r", i), time.Now(), messages, "away.example")
+	}
+	// Messages with large bodies count by their octets.
+	h.write(h.room("large", time.Now(), 0, "away.example"), large, octets)
+	live := h.room("live", time.Now(), 0, "other.example")
+	own := h.room("own", time.Now(), 0, "away.example")
+	h.run()
+	h.eventually("that it is away", func() bool {
+		calls, _ := h.count("away.example")
+		return len(calls) > 0
+	})
+	back.Store(true)
+	h.d.Contact("away.example")
+	h.eventually("that it is back", func() bool {
+		_, events := h.count("away.example")
+		return events > 0
+	})
+	h.d.Wake("away.example", own, h.write(own, 1, 100))
+	const total = rooms*messages + large + 1
+	var slowest time.Duration
+	sent, during := 0, 0
+	for start := time.Now(); ; {
+		_, caught := h.count("away.example")
+		if caught >= total {
+			break
+		}
+		if time.Since(start) > time.Minute {
+			t.Fatalf("it caught up to %d of %d", caught, total)
+		}
+		begun := time.Now()
+		h.d.Wake("other.example", live, h.write(live, 1, 100))
+		sent++
+		h.eventually("a live event", func() bool {
+			_, events := h.count("other.example")
+			if events > sent {
+				t.Fatalf("%d events were sent, %d came", sent, events)
+			}
+			return events == sent
+		})
+		slowest = max(slowest, time.Since(begun))
+		if _, caught := h.count("away.example"); caught < total {
+			during++
+		}
+	}
+	t.Logf("%d live events while %d caught up, the slowest after %v; %d requests under way at most; the follower's own new event came after %d", during, total, slowest, most, newAt)
+	if during == 0 {
+		t.Error("no live event came through before the backlog was done")
+	}
+	if most > logReads+1 { // one more from memory
+		t.Errorf("%d requests were under way to a follower that catches up", most)
+	}
+	if newAt < 0 || newAt > total*3/4 {
+		t.Errorf("what is new in a room of its own waited for %d of %d of the backlog", newAt, total)
+	}
+}
+
+// A batch that is read from the log is bounded by octets as by events.
+func TestBatchesAreBounded(t *testing.T) {
+	h := newHub(t)
+	const octets = 300 << 10
+	id := h.room("large", time.Now(), 0, "b.example")
+	h.write(id, 20, octets)
+	var batches []int
+	h.answer["b.example"] = nil
+	h.d.cfg.Observe = func(_ mimi.ProviderDomain, events int, _ time.Duration, _ error) { batches = append(batches, events) }
+	h.run()
+	h.eventually("all", func() bool {
+		_, events := h.count("b.example")
+		return events == 20
+	})
+	for _, n := range batches {
+		if n > batchBytes/octets+1 {
+			t.Errorf("a request has %d events of %d octets", n, octets)
+		}
+	}
+	err := h.store.View(t.Context(), func(tx *store.Tx) error {
+		list, more, err := tx.EventsWithin(id, 0, 1000, batchBytes)
+		if len(list) != batchBytes/octets+1 || !more {
+			t.Errorf("%d events are read at a time, more: %v", len(list), more)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
