@@ -403,13 +403,14 @@ func organizations(orgs []mimi.ProviderDomain) (data *mimi.RoleData, creator, en
 }
 
 // direct is a room for a fixed set of people (room policy §5): they write, bring and take away their own clients, and can
-// change what the room is called. Nobody can be added; no role may even hold canAddParticipant.
+// change what the room is called, and each may found it anew when it is broken. Nobody can be added; no role may even hold
+// canAddParticipant.
 func direct() *mimi.RoleData {
 	user := caps([]Capability{
 		mimi.CanAddOwnClient, mimi.CanRemoveOwnClient, mimi.CanSendMessage, mimi.CanReceiveMessage, mimi.CanCopyMessage,
 		mimi.CanReportAbuse, mimi.CanReplyToMessage, mimi.CanReactToMessage, mimi.CanEditReaction, mimi.CanDeleteOwnReaction,
 		mimi.CanEditOwnMessage, mimi.CanDeleteOwnMessage, mimi.CanStartTopic, mimi.CanReplyInTopic, mimi.CanEditOwnTopic,
-	}, upload, download, links, metadata, []Capability{mimi.CanChangeRoomDescription}, ownProfile)
+	}, upload, download, links, metadata, []Capability{mimi.CanChangeRoomDescription, mimi.CanSendMLSReinitProposal}, ownProfile)
 	return &mimi.RoleData{Roles: []mimi.Role{
 		stranger(nil),
 		bannedRole(),

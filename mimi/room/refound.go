@@ -268,11 +268,11 @@ func (h *Hub) mayRefound(by mimi.UserURI, next *Hub) error {
 		if err != nil {
 			return err
 		}
-		if !same && policy.Authorize(h.rules.room, actor, policy.Change{Kind: policy.ReInit, User: actor.URI}) != nil {
+		if !same && h.mayReInit(actor) != nil {
 			return &StateError{Err: fmt.Errorf("the new group is not the one that the ReInit names")}
 		}
 	} else if !h.Stuck() {
-		if d := policy.Authorize(h.rules.room, actor, policy.Change{Kind: policy.ReInit, User: actor.URI}); d != nil {
+		if d := h.mayReInit(actor); d != nil {
 			return fmt.Errorf("%w: %w", ErrAlive, d)
 		}
 	} else if !h.View().Base().PersistentRoom {
@@ -282,6 +282,23 @@ func (h *Hub) mayRefound(by mimi.UserURI, next *Hub) error {
 	}
 	if d := policy.Authorize(next.rules.room, actor, policy.Change{Kind: policy.AddOwnClient, User: actor.URI}); d != nil {
 		return d
+	}
+	return nil
+}
+
+// mayReInit: who may send a ReInit; any participant where the participants are fixed, so that there is nothing to gain by it,
+// or where nobody is left who may. Decision 122
+func (h *Hub) mayReInit(actor policy.Actor) *policy.Denial {
+	d := policy.Authorize(h.rules.room, actor, policy.Change{Kind: policy.ReInit, User: actor.URI})
+	v := h.View()
+	if d == nil || v.Base().FixedMembership {
+		return nil
+	}
+	for _, p := range v.Participants() {
+		user, ok := p.User.User()
+		if ok && !h.restricted(user) && policy.Authorize(h.rules.room, policy.Actor{URI: p.User}, policy.Change{Kind: policy.ReInit, User: p.User}) == nil {
+			return d
+		}
 	}
 	return nil
 }

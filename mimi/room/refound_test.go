@@ -462,3 +462,43 @@ func TestRefoundSealed(t *testing.T) {
 		t.Errorf("who leaves is kept in: %v", err)
 	}
 }
+
+// TestRefoundWhoMay: either person of a direct room may found it anew, one of a policy of before too; and any participant where
+// nobody is left who may send a ReInit.
+func TestRefoundWhoMay(t *testing.T) {
+	w := newWorld(t, policy.Direct, nil, bob)
+	b := w.device(bob, "b1")
+	w.must(w.devices[0].commit(w.devices[0].room.AddUsers(rand.Reader, 0, Addition{User: bob, KeyPackages: []mls.KeyPackage{b.keyPackage()}})))
+	next, err := b.room.Successor(RefoundParams{GroupID: []byte("next"), CipherSuite: testSuite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(b.commit(b.room.ReInit(rand.Reader, next)))
+	if err := b.refound("next", nil); err != nil {
+		t.Error(err)
+	}
+
+	without := func(c *policy.Components, _ *[]mimi.UserRolePair) {
+		for i := range c.Roles.Roles {
+			if r := &c.Roles.Roles[i]; r.RoleName != "policy_enforcer" {
+				r.RoleCapabilities = slices.DeleteFunc(r.RoleCapabilities, func(c policy.Capability) bool { return c == mimi.CanSendMLSReinitProposal })
+			}
+		}
+	}
+	w = newWorld(t, policy.Direct, without, bob)
+	b = w.device(bob, "b1")
+	w.must(w.devices[0].commit(w.devices[0].room.AddUsers(rand.Reader, 0, Addition{User: bob, KeyPackages: []mls.KeyPackage{b.keyPackage()}})))
+	if err := w.device(cathy, "c1").refound("next", nil); err == nil {
+		t.Error("a stranger founds it anew")
+	}
+	if err := b.refound("next", nil); err != nil {
+		t.Error(err)
+	}
+
+	w = newWorld(t, policy.Cooperative, without)
+	b = w.device(bob, "b1")
+	w.must(w.devices[0].add("ordinary_user", b))
+	if err := b.refound("next", nil); err != nil {
+		t.Error(err)
+	}
+}
