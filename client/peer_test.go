@@ -6,6 +6,7 @@ import (
 	"reflect"
 
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/tlspl"
 )
 
 // peer is a provider as another one reaches it: unless it is down, and with what
@@ -100,6 +101,15 @@ func (p *peer) Notify(ctx context.Context, from mimi.ProviderDomain, room mimi.R
 	if err := p.reach(); err != nil {
 		return err
 	}
+	// As it is read at the other end.
+	encoded, err := tlspl.Marshal(req)
+	if err != nil {
+		return err
+	}
+	req = new(mimi.NotifyRequest)
+	if err := tlspl.Unmarshal(encoded, req); err != nil {
+		return err
+	}
 	p.w.mu.Lock()
 	forge, tap := p.w.forge, p.w.tap
 	p.w.mu.Unlock()
@@ -111,7 +121,11 @@ func (p *peer) Notify(ctx context.Context, from mimi.ProviderDomain, room mimi.R
 		if len(list) == 0 {
 			return nil
 		}
-		req = &mimi.NotifyRequest{Messages: list}
+		req = new(mimi.NotifyRequest)
+		for _, m := range list { // without the octets that were read before
+			req.Messages = append(req.Messages, mimi.FanoutMessage{Timestamp: m.Timestamp, Message: m.Message, Frank: m.Frank,
+				RatchetTreeOption: m.RatchetTreeOption, MoreProposals: m.MoreProposals, ExternalProposals: m.ExternalProposals})
+		}
 	}
 	return p.Hub.Notify(ctx, from, room, req)
 }

@@ -294,18 +294,14 @@ func (c *Client) request(ctx context.Context, l *link, method, key string, v mim
 	if err != nil {
 		return nil, err
 	}
-	var template mimi.Template
-	for _, e := range d.Endpoints() {
-		if e.Key == key {
-			template = e.Template
-		}
-	}
+	template := d.templates[key]
 	if template == "" {
 		return nil, &NotOfferedError{l.peer.domain, key}
 	}
-	target, err := template.Expand(v)
+	var target *url.URL
+	expanded, err := template.Expand(v)
 	if err == nil {
-		err = checkEndpointURL(target)
+		target, err = checkEndpointURL(expanded)
 	}
 	if err != nil {
 		err = &PeerError{l.peer.domain, key, StepDirectory, 0, &mimi.FailedError{Err: err}}
@@ -315,29 +311,30 @@ func (c *Client) request(ctx context.Context, l *link, method, key string, v mim
 	return c.newRequest(ctx, method, target, body)
 }
 
-func (c *Client) newRequest(ctx context.Context, method, target string, body []byte) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+func (c *Client) newRequest(ctx context.Context, method string, target *url.URL, body []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "", bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("federation: %w", err)
 	}
+	req.URL, req.Host = target, strings.TrimSuffix(target.Host, ":")
 	req.Header.Set("From", "mimi@"+string(c.cfg.Certificate.Domain()))
 	req.Header.Set("User-Agent", "comity")
 	otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(req.Header))
 	return req, nil
 }
 
-func checkEndpointURL(s string) error {
+func checkEndpointURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if u.Scheme != "https" || u.User != nil {
-		return fmt.Errorf("the endpoint %q is not a plain https URL", short(s))
+		return nil, fmt.Errorf("the endpoint %q is not a plain https URL", short(s))
 	}
 	if _, err := mimi.ParseProviderDomain(strings.ToLower(u.Hostname())); err != nil {
-		return fmt.Errorf("the endpoint %q has no host name", short(s))
+		return nil, fmt.Errorf("the endpoint %q has no host name", short(s))
 	}
-	return nil
+	return u, nil
 }
 
 var (

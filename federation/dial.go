@@ -100,6 +100,10 @@ func (n *peer) dialer(timeout time.Duration) func(ctx context.Context, network, 
 		if n.cfg.Address != "" {
 			address = n.cfg.Address
 		}
-		return d.DialContext(ctx, network, address)
+		c, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return newGathering(c), nil
 	}
 }

@@ -29,8 +29,17 @@ const (
 // cachedDirectory is a peer's directory and how long it is good.
 type cachedDirectory struct {
 	mimi.Directory
-	etag    string
-	expires time.Time
+	templates map[string]mimi.Template // by endpoint
+	etag      string
+	expires   time.Time
+}
+
+func newCachedDirectory(d mimi.Directory, etag string, expires time.Time) *cachedDirectory {
+	c := &cachedDirectory{Directory: d, templates: make(map[string]mimi.Template), etag: etag, expires: expires}
+	for _, e := range d.Endpoints() {
+		c.templates[e.Key] = e.Template
+	}
+	return c
 }
 
 // Directory returns a peer's directory, from the cache if it is fresh.
@@ -138,7 +147,7 @@ func (c *Client) askDirectory(ctx context.Context, l *link, old *cachedDirectory
 	defer resp.Body.Close()
 	age := cacheAge(resp.Header)
 	if resp.StatusCode == http.StatusNotModified && old != nil {
-		return &cachedDirectory{old.Directory, old.etag, c.now().Add(age)}, nil
+		return newCachedDirectory(old.Directory, old.etag, c.now().Add(age)), nil
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, c.refusedBy(l, key, resp)
@@ -154,7 +163,7 @@ func (c *Client) askDirectory(ctx context.Context, l *link, old *cachedDirectory
 		return nil, err
 	}
 	l.peer.reached(c.now())
-	return &cachedDirectory{d, resp.Header.Get("ETag"), c.now().Add(age)}, nil
+	return newCachedDirectory(d, resp.Header.Get("ETag"), c.now().Add(age)), nil
 }
 
 // cacheAge is how long an answer may be kept (RFC 9111 §4.2.1), within our bounds.

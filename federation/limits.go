@@ -146,17 +146,25 @@ func (m *memory) give(n *peer, octets int64) {
 
 // readBody reads r to its end. Memory is taken as octets arrive, never for what
 // a header promises; release gives it back.
-func (m *memory) readBody(n *peer, r io.Reader, longest int64) (body []byte, release func(), err error) {
+// likely is how long the body says to be, or less than 0: where that is little, so
+// is taken from the start.
+func (m *memory) readBody(n *peer, r io.Reader, likely, longest int64) (body []byte, release func(), err error) {
 	release = func() { m.give(n, int64(cap(body))) }
+	first := int64(4 * kib)
+	if 0 <= likely && likely < first {
+		first = likely + 1 // room to see its end
+	}
 	for {
 		if len(body) == cap(body) {
-			size := min(max(2*int64(cap(body)), 4*kib), longest+1)
+			size := min(max(2*int64(cap(body)), first), longest+1)
 			if err := m.take(n, size); err != nil {
 				return body, release, err
 			}
 			grown := make([]byte, len(body), size)
 			copy(grown, body)
-			m.give(n, int64(cap(body)))
+			if cap(body) > 0 {
+				m.give(n, int64(cap(body)))
+			}
 			body = grown
 		}
 		got, err := r.Read(body[len(body):cap(body)])

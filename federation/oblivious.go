@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -147,14 +148,14 @@ func oblivious(ctx context.Context, hub mimi.Hub, relay mimi.ProviderDomain, inn
 }
 
 // gatewayURL is where a peer has its gateway: on the host of its endpoints.
-func gatewayURL(d *cachedDirectory) (string, bool) {
+func gatewayURL(d *cachedDirectory) (u *url.URL, ok bool) {
 	for _, e := range d.Endpoints() {
 		if e.Template != "" && (e.Key == "proxyDownload" || d.ProxyDownload == "") {
 			authority, _, _ := strings.Cut(strings.TrimPrefix(string(e.Template), "https://"), "/")
-			return "https://" + authority + gatewayPath, true
+			return &url.URL{Scheme: "https", Host: authority, Path: gatewayPath}, true
 		}
 	}
-	return "", false
+	return nil, false
 }
 
 // GatewayKeys fetches the key configurations of a hub's OHTTP gateway, for

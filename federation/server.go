@@ -75,8 +75,13 @@ type Server struct {
 type endpoint struct {
 	handler
 	template mimi.Template
+	prefix   string // of the path, up to its variable
 	limit    EndpointLimit
 	slots    chan struct{} // one for each request under way
+
+	inFlight prometheus.Gauge
+	seconds  prometheus.Observer
+	done     prometheus.Counter // with the status of success
 }
 
 // NewServer checks the settings and returns a server.
@@ -140,6 +145,13 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("federation: metrics: %w", err)
+	}
+	for _, e := range s.endpoints {
+		_, path, _ := strings.Cut(string(e.template), "://")
+		e.prefix = path[max(0, strings.IndexByte(path, '/')):]
+		e.prefix, _, _ = strings.Cut(e.prefix, "{")
+		e.inFlight, e.seconds = s.metrics.inFlight.WithLabelValues(e.key), s.metrics.seconds.WithLabelValues(e.key)
+		e.done = s.metrics.requests.WithLabelValues(e.key, strconv.Itoa(e.status))
 	}
 	return s, nil
 }
@@ -213,7 +225,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 256, SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.ServeTLS(limitListener(l, s.cfg.Limits.Connections), "", "") }()
+	go func() { failed <- server.ServeTLS(gatherListener{limitListener(l, s.cfg.Limits.Connections)}, "", "") }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("federation: %w", err)
@@ -274,14 +286,15 @@ func (c *limitedConn) Close() error {
 
 // Handler returns the handler of the directory, of all endpoints, and of
 // /healthz and /readyz. It needs connections made with TLSConfig.
-func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+func (s *Server) Handler() http.Handler { return newWorkers(s.serve) }
 
 // exchange is one request on its way through the server.
 type exchange struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	started time.Time
-	name    string // of the endpoint, for metrics and the log
+	name    string    // of the endpoint, for metrics and the log
+	e       *endpoint // nil: none
 	from    mimi.ProviderDomain
 	proven  bool // the certificate speaks for from
 }
@@ -314,15 +327,18 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, e := range s.endpoints {
+		if !strings.HasPrefix(path, e.prefix) {
+			continue
+		}
 		values, ok := e.template.Match(path)
 		if !ok {
 			continue
 		}
-		x.name = e.key
-		s.metrics.inFlight.WithLabelValues(e.key).Inc()
+		x.name, x.e = e.key, e
+		e.inFlight.Inc()
 		err := s.serveEndpoint(x, e, values)
-		s.metrics.inFlight.WithLabelValues(e.key).Dec()
-		s.metrics.seconds.WithLabelValues(e.key).Observe(s.now().Sub(x.started).Seconds())
+		e.inFlight.Dec()
+		e.seconds.Observe(s.now().Sub(x.started).Seconds())
 		if err != nil {
 			s.refuse(x, err)
 		}
@@ -464,7 +480,7 @@ func (s *Server) readBody(x *exchange, n *peer, e *endpoint) (body []byte, relea
 	if err != nil {
 		return nil, release, refusalOf(err)
 	}
-	body, release, err = s.memory.readBody(n, x.r.Body, e.limit.Body)
+	body, release, err = s.memory.readBody(n, x.r.Body, x.r.ContentLength, e.limit.Body)
 	if failed := late(); err == nil {
 		err = failed
 	}
@@ -527,7 +543,11 @@ func (s *Server) answer(x *exchange, status int, body []byte) {
 }
 
 func (s *Server) finished(x *exchange, status int) {
-	s.metrics.requests.WithLabelValues(x.name, strconv.Itoa(status)).Inc()
+	if x.e != nil && status == x.e.status {
+		x.e.done.Inc()
+	} else {
+		s.metrics.requests.WithLabelValues(x.name, strconv.Itoa(status)).Inc()
+	}
 	s.metrics.peer(x, "ok")
 	s.logger.Debug("federation request", "endpoint", x.name, "status", status, "peer", x.from, "took", s.now().Sub(x.started))
 }

@@ -1,6 +1,7 @@
 package mimi
 
 import (
+	"bytes"
 	"crypto/sha256"
 
 	"github.com/comity-im/comity/mls"
@@ -8,8 +9,8 @@ import (
 )
 
 // A FanoutMessage is one event of a room, as the hub hands it to a follower
-// (MIMI protocol §5.5). What follows the message depends on what it is.
-// Decision 52
+// (MIMI protocol §5.5). What follows the message depends on what it is. One that
+// was read keeps its octets for Bytes. Decision 52
 type FanoutMessage struct {
 	Timestamp         Millis // the hub's acceptance time
 	Message           Message
@@ -17,6 +18,7 @@ type FanoutMessage struct {
 	RatchetTreeOption mls.RatchetTreeOption // Welcome
 	MoreProposals     []Message             // proposal: as in the HandshakeBundle
 	ExternalProposals []Message             // commit: the hub's, of the new epoch. Decision 60
+	raw               []byte
 }
 
 // A FanoutKind says what a FanoutMessage carries.
@@ -52,8 +54,21 @@ func (m *FanoutMessage) Kind() FanoutKind {
 	return 0
 }
 
+// Bytes returns the encoding: of one that was read, and must not have been changed
+// since, the octets that it was read from.
+func (m *FanoutMessage) Bytes() ([]byte, error) {
+	if m.raw != nil {
+		return m.raw, nil
+	}
+	return tlspl.Marshal(m)
+}
+
 // Code describes a FanoutMessage.
 func (m *FanoutMessage) Code(c *tlspl.Codec) {
+	tlspl.Raw(c, &m.raw, func() { m.code(c) })
+}
+
+func (m *FanoutMessage) code(c *tlspl.Codec) {
 	c.Field("timestamp")
 	tlspl.Uint64(c, &m.Timestamp)
 	tlspl.Struct(c, "message", &m.Message)
@@ -84,6 +99,12 @@ func (m *FanoutMessage) Code(c *tlspl.Codec) {
 type NotifyRequest struct {
 	Messages []FanoutMessage
 	raw      []byte
+}
+
+// ForwardedNotify returns a request of FanoutMessages that are encoded already,
+// for who sends it on and need not look inside: its Messages stay empty.
+func ForwardedNotify(encoded [][]byte) *NotifyRequest {
+	return &NotifyRequest{raw: bytes.Join(encoded, nil)}
 }
 
 // Code describes the body of a notify request.

@@ -209,7 +209,16 @@ func (x *peer) SubmitMessage(ctx context.Context, from mimi.ProviderDomain, room
 }
 
 func (x *peer) Notify(ctx context.Context, from mimi.ProviderDomain, room mimi.RoomURI, req *mimi.NotifyRequest) error {
-	_, err := ask(x, func(h mimi.Hub) (struct{}, error) {
+	// As it is read at the other end.
+	encoded, err := tlspl.Marshal(req)
+	if err != nil {
+		return err
+	}
+	req = new(mimi.NotifyRequest)
+	if err := tlspl.Unmarshal(encoded, req); err != nil {
+		return err
+	}
+	_, err = ask(x, func(h mimi.Hub) (struct{}, error) {
 		x.p.mu.Lock()
 		x.p.notified[x.d] = append(x.p.notified[x.d], req)
 		x.p.mu.Unlock()

@@ -38,7 +38,7 @@ type Options struct {
 	Idle      int      // idle connections
 	Members   []int    // clients of the rooms in which commits are measured
 	Cold      int      // rooms on disk at a cold start
-	Profile   string   // folder for CPU profiles of the hub, one a scenario; empty: none
+	Profile   string   // folder for CPU profiles of the hub, a follower and the senders, for each scenario; empty: none
 	Given     Given    // providers that run already; zero: they are started here
 	Progress  io.Writer
 

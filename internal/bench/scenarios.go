@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/comity-im/comity/mimi"
@@ -109,27 +110,31 @@ func (r *run) measured(scenario string, f func() error) (map[string]float64, err
 	return used, err
 }
 
-// profile takes a CPU profile of the hub until done is called.
+// profile takes CPU profiles of the hub and the first follower until done is
+// called.
 func (r *run) profile(scenario string) (done func()) {
 	if r.Profile == "" {
 		return func() {}
 	}
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		resp, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", r.hub.admin, max(1, int(r.Seconds))))
+	var wg sync.WaitGroup
+	one := func(admin, name string) {
+		resp, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", admin, max(1, int(r.Seconds))))
 		if err != nil {
 			return
 		}
 		defer resp.Body.Close()
-		f, err := os.Create(filepath.Join(r.Profile, scenario+".pprof"))
+		f, err := os.Create(filepath.Join(r.Profile, name))
 		if err != nil {
 			return
 		}
 		defer f.Close()
 		io.Copy(f, resp.Body)
-	}()
-	return func() { <-finished }
+	}
+	wg.Go(func() { one(r.hub.admin, scenario+".pprof") })
+	if len(r.targets) > 1 && r.targets[1].admin != "" {
+		wg.Go(func() { one(r.targets[1].admin, scenario+" follower.pprof") })
+	}
+	return wg.Wait
 }
 
 // delivered waits until each reader has counted n messages, or nothing comes any
@@ -177,6 +182,9 @@ func (r *run) send(scenario string, c command, readers []string) (s sent, err er
 	load := r.hubLoad()
 	if c.Op == "federate" {
 		prepare.Op, load = "prepareForeign", r.foreignLoad()
+	}
+	if r.Profile != "" {
+		c.Profile = filepath.Join(r.Profile, scenario+" senders.pprof")
 	}
 	if _, err := load.do(prepare); err != nil {
 		return s, err

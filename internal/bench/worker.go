@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type command struct {
 	Seconds  float64           `json:"seconds,omitempty"`
 	Decrypt  bool              `json:"decrypt,omitempty"`
 	Invite   string            `json:"invite,omitempty"`
+	Profile  string            `json:"profile,omitempty"` // file for a CPU profile of the sending
 }
 
 // An answer is what it says, one JSON object a line.
@@ -113,6 +115,17 @@ func (w *worker) do(ctx context.Context, c *command) (*answer, error) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 		defer cancel()
+	}
+	if c.Profile != "" {
+		f, err := os.Create(c.Profile)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return nil, err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	switch c.Op {
 	case "open":

@@ -25,7 +25,7 @@ type Bench struct {
 	Members     []int    `help:"Clients of the rooms for commits." default:"10,100,1000,10000"`
 	Cold        int      `help:"Rooms on disk for cold." default:"100000"`
 	Dir         string   `help:"Folder for the providers' data; a temporary one by default." type:"path" placeholder:"DIR"`
-	Profile     string   `help:"Folder for CPU profiles of the hub." type:"path" placeholder:"DIR"`
+	Profile     string   `help:"Folder for CPU profiles of the hub, a follower and the senders." type:"path" placeholder:"DIR"`
 	JSON        string   `help:"Write the report as JSON to this file, too." name:"json" type:"path" placeholder:"FILE"`
 	Quiet       bool     `help:"Print the report alone."`
 

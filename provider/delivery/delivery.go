@@ -21,7 +21,6 @@ import (
 
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/store"
-	"github.com/comity-im/comity/tlspl"
 )
 
 // Bounds of the work for one follower.
@@ -176,6 +175,9 @@ func (d *Deliverer) start(p *peer) {
 func (d *Deliverer) Wake(follower mimi.ProviderDomain, room int64, events []store.Event) {
 	p := d.peer(follower)
 	p.mu.Lock()
+	if !plain(events) {
+		p.cursors.drop(room)
+	}
 	if p.failures == 0 && !p.paused && p.leads.Load() {
 		p.fresh.put(room, events)
 	}
@@ -242,6 +244,7 @@ func (d *Deliverer) Pause(follower mimi.ProviderDomain, paused bool) {
 	p.mu.Lock()
 	p.paused = paused
 	p.fresh.clear()
+	p.cursors.clear()
 	p.mu.Unlock()
 	p.signal()
 }
@@ -292,6 +295,7 @@ type peer struct {
 	queue    []int64             // those of them that wait for their turn
 	refused  map[int64]time.Time // rooms that the follower refuses, until they are tried again
 	fresh    fresh
+	cursors  cursors
 	scan     bool // ask the database for rooms
 	active   int
 	failures int
@@ -389,6 +393,7 @@ func (p *peer) passOn() {
 	}
 	p.queue, p.scan = nil, true
 	p.fresh.clear()
+	p.cursors.clear()
 }
 
 // A lease is the right to deliver to one follower, which one node has at a time.
@@ -514,6 +519,9 @@ func (p *peer) work(ctx context.Context, room int64) {
 	t := p.rooms[room]
 	t.running = false
 	t.again = t.again || more && err == nil // at the end of those that wait
+	if err != nil {
+		p.cursors.drop(room)
+	}
 	if no != nil {
 		// It answers: the trouble is with this room alone.
 		p.fresh.drop(room)
@@ -557,8 +565,30 @@ func (p *peer) failed(err error) {
 	}
 }
 
-// send delivers one batch of a room. more says whether to go on.
-func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
+// A part is events of a room that are to be sent next.
+type part struct {
+	cursor store.Follower
+	room   store.Room // its ID and URI
+	events []store.Event
+	last   int64 // the newest event of the room, as far as is known
+	more   bool  // the follower has another cursor there, which comes after
+	mark   uint64
+	done   func() // if not nil, to be called when the events are not needed any more
+}
+
+// next returns what a room has for the follower; no events: nothing.
+func (p *peer) next(ctx context.Context, roomID int64) (n part, err error) {
+	p.mu.Lock()
+	w, known := p.cursors.rooms[roomID]
+	n.mark = p.cursors.dropped
+	if known {
+		n.cursor, n.room, n.last = w.Follower, store.Room{ID: roomID, URI: w.RoomURI}, p.fresh.last(roomID)
+		n.events = p.fresh.take(roomID, n.cursor.AckedSeq, n.last, batchEvents+1)
+	}
+	p.mu.Unlock()
+	if len(n.events) > 0 {
+		return n, nil
+	}
 	var list []store.Waiting
 	before := p.d.acks.of(string(p.domain), roomID)
 	err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
@@ -566,7 +596,7 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		return err
 	})
 	if err != nil {
-		return false, err
+		return n, err
 	}
 	after := p.d.acks.of(string(p.domain), roomID)
 	for len(list) > 0 {
@@ -578,35 +608,40 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		list = list[1:]
 	}
 	if len(list) == 0 {
-		return false, nil
+		return n, nil
 	}
-	cursor, last := list[0].Follower, list[0].LastSeq
-	room := store.Room{ID: roomID, URI: list[0].RoomURI}
+	n.cursor, n.last, n.more = list[0].Follower, list[0].LastSeq, len(list) > 1
+	n.room = store.Room{ID: roomID, URI: list[0].RoomURI}
 	// Not past what the log had when the cursor was read: it may end since.
 	p.mu.Lock()
-	events := p.fresh.take(roomID, cursor.AckedSeq, last, batchEvents+1)
+	n.events = p.fresh.take(roomID, n.cursor.AckedSeq, n.last, batchEvents+1)
 	p.mu.Unlock()
-	if len(events) == 0 {
-		done, err := p.fromLog(ctx)
-		if err != nil {
-			return false, err
+	if len(n.events) == 0 {
+		if n.done, err = p.fromLog(ctx); err != nil {
+			return n, err
 		}
-		defer done()
 		err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-			events, _, err = tx.EventsWithin(roomID, cursor.AckedSeq, batchEvents+1, batchBytes)
+			n.events, _, err = tx.EventsWithin(roomID, n.cursor.AckedSeq, batchEvents+1, batchBytes)
 			return err
 		})
-		if err != nil {
-			return false, err
-		}
-		if i := slices.IndexFunc(events, func(e store.Event) bool { return e.Seq > last }); i >= 0 {
-			events = events[:i]
+		if i := slices.IndexFunc(n.events, func(e store.Event) bool { return e.Seq > n.last }); i >= 0 {
+			n.events = n.events[:i]
 		}
 	}
-	req, n, upto, err := p.batch(cursor, events)
-	if err != nil {
+	return n, err
+}
+
+// send delivers one batch of a room. more says whether to go on.
+func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
+	next, err := p.next(ctx, roomID)
+	if next.done != nil {
+		defer next.done()
+	}
+	if err != nil || len(next.events) == 0 {
 		return false, err
 	}
+	cursor, room, events := next.cursor, next.room, next.events
+	req, n, upto, oldest := p.batch(cursor, events)
 	if upto == cursor.AckedSeq {
 		return false, nil
 	}
@@ -618,7 +653,7 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		p.d.cfg.Observe(p.domain, n, p.d.cfg.Now().Sub(start), err)
 		if gone(err) {
 			// One that has no client left in the room need not take them.
-			if oldest := time.UnixMilli(int64(req.Messages[0].Timestamp)); cursor.UntilSeq == 0 && p.d.cfg.Now().Sub(oldest) < refusedFor {
+			if cursor.UntilSeq == 0 && p.d.cfg.Now().Sub(time.UnixMilli(oldest)) < refusedFor {
 				p.d.cfg.Logger.Info("follower refuses events of a room; they are tried again", "follower", string(p.domain), "room", room.URI, "events", n, "error", err)
 				return false, &refusedError{err}
 			}
@@ -631,8 +666,11 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 	p.d.acks.put(cursor)
 	p.mu.Lock()
 	p.fresh.forget(roomID, upto)
+	if !next.more {
+		p.cursors.keep(store.Waiting{Follower: cursor, RoomURI: room.URI}, next.mark)
+	}
 	p.mu.Unlock()
-	return upto < last || len(list) > 1, nil
+	return upto < next.last || next.more, nil
 }
 
 // A refusedError is a follower's refusal of one room's events.
@@ -700,13 +738,14 @@ func gone(err error) bool {
 	return errors.As(err, &malformed)
 }
 
-// batch puts together the next request: how many events it has, and the last
-// position that is done with when it was taken.
-func (p *peer) batch(cursor store.Follower, events []store.Event) (req *mimi.NotifyRequest, n int, upto int64, err error) {
+// batch puts together the next request: how many events it has, the last
+// position that is done with when it was taken, and when the first was accepted.
+func (p *peer) batch(cursor store.Follower, events []store.Event) (req *mimi.NotifyRequest, n int, upto, oldest int64) {
 	upto = cursor.AckedSeq
-	req = new(mimi.NotifyRequest)
+	var encoded [][]byte
 	size := 0
-	for _, e := range events {
+	for i := range events {
+		e := &events[i]
 		if cursor.UntilSeq > 0 && e.Seq > cursor.UntilSeq {
 			break
 		}
@@ -719,14 +758,13 @@ func (p *peer) batch(cursor store.Follower, events []store.Event) (req *mimi.Not
 		if n > 0 && (size+len(e.Body) > batchBytes || n >= batchEvents) && mimi.FanoutKind(e.Kind) != mimi.FanoutWelcome {
 			break
 		}
-		var m mimi.FanoutMessage
-		if err := tlspl.UnmarshalAlias(e.Body, &m); err != nil {
-			return nil, 0, 0, err
+		encoded = append(encoded, e.Body)
+		if n == 0 {
+			oldest = e.AcceptedMillis
 		}
-		req.Messages = append(req.Messages, m)
 		size += len(e.Body)
 		n++
 		upto = e.Seq
 	}
-	return req, n, upto, nil
+	return mimi.ForwardedNotify(encoded), n, upto, oldest
 }

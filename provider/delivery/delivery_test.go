@@ -45,7 +45,15 @@ func (h *hub) Notify(ctx context.Context, to mimi.ProviderDomain, room mimi.Room
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.got[to] += len(req.Messages)
+	encoded, err := tlspl.Marshal(req)
+	if err != nil {
+		return err
+	}
+	received := new(mimi.NotifyRequest)
+	if err := tlspl.Unmarshal(encoded, received); err != nil {
+		return err
+	}
+	h.got[to] += len(received.Messages)
 	return nil
 }
 

@@ -1,6 +1,11 @@
 package delivery
 
-import "github.com/comity-im/comity/store"
+import (
+	"slices"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/store"
+)
 
 // freshEvents and freshBytes bound the events that wait in memory for one
 // follower, in all rooms; past it they are read from the database. The followers
@@ -57,6 +62,14 @@ func (f *fresh) take(room, after, upto int64, n int) []store.Event {
 	return have[:min(int64(len(have)), int64(n), max(upto-after, 0))]
 }
 
+// last returns the position of the newest event of a room, 0 if there is none.
+func (f *fresh) last(room int64) int64 {
+	if have := f.rooms[room]; len(have) > 0 {
+		return have[len(have)-1].Seq
+	}
+	return 0
+}
+
 // forget drops a room's events up to a position.
 func (f *fresh) forget(room, upto int64) {
 	have := f.rooms[room]
@@ -82,3 +95,42 @@ func (f *fresh) drop(room int64) {
 
 // clear drops everything.
 func (f *fresh) clear() { *f = fresh{} }
+
+// keptCursors bounds the cursors that one follower's worker keeps in memory.
+const keptCursors = 1024
+
+// cursors are where a follower is in rooms that it was sent events of, so that
+// they need not be read for each request. They hold as long as only application
+// messages follow: who follows a room, and from where, changes by commits alone.
+// The lock of its peer covers it.
+type cursors struct {
+	rooms   map[int64]store.Waiting
+	dropped uint64 // counts drop and clear
+}
+
+// plain says whether events change nothing about who follows the room.
+func plain(events []store.Event) bool {
+	return len(events) > 0 && !slices.ContainsFunc(events, func(e store.Event) bool { return mimi.FanoutKind(e.Kind) != mimi.FanoutApplication })
+}
+
+// keep remembers a room's only cursor, unless one was dropped since dropped had
+// this value.
+func (c *cursors) keep(w store.Waiting, dropped uint64) {
+	if c.dropped != dropped || w.UntilSeq > 0 {
+		return
+	}
+	if c.rooms == nil || len(c.rooms) >= keptCursors {
+		c.rooms = map[int64]store.Waiting{}
+	}
+	c.rooms[w.RoomID] = w
+}
+
+func (c *cursors) drop(room int64) {
+	delete(c.rooms, room)
+	c.dropped++
+}
+
+func (c *cursors) clear() {
+	c.rooms = nil
+	c.dropped++
+}

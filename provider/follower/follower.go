@@ -406,7 +406,7 @@ func NewEvent(m *mimi.FanoutMessage, source mimi.ProviderDomain) (store.Event, e
 
 // DigestedEvent is NewEvent for who has the digest of m's MLSMessage already.
 func DigestedEvent(m *mimi.FanoutMessage, source mimi.ProviderDomain, digest [32]byte) (store.Event, error) {
-	body, err := tlspl.Marshal(m)
+	body, err := m.Bytes()
 	if err != nil {
 		return store.Event{}, err
 	}
