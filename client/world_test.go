@@ -174,7 +174,8 @@ type device struct {
 	store client.Store
 	link  *link
 	stop  func()
-	delay func() time.Duration // before it commits; nil: as the room says
+	delay func() time.Duration      // before it commits; nil: as the room says
+	clock atomic.Pointer[time.Time] // where its clock stands still; nil: it goes
 
 	mu     sync.Mutex
 	events []client.Event
@@ -225,10 +226,18 @@ func (d *device) start() {
 	}
 }
 
+// now is the time by the device's clock.
+func (d *device) now() time.Time {
+	if at := d.clock.Load(); at != nil {
+		return *at
+	}
+	return d.w.now()
+}
+
 func (d *device) launch() {
 	d.w.t.Helper()
 	c, err := client.Open(d.w.ctx, client.Config{
-		Store: d.store, Provider: d.link, Notify: d.note, Now: d.w.now,
+		Store: d.store, Provider: d.link, Notify: d.note, Now: d.now,
 		CommitDelay: d.delay,
 		Logger:      slog.New(slog.NewTextHandler(testWriter{d.w.t}, nil)).With("device", d.name),
 	})
