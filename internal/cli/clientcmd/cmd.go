@@ -33,6 +33,8 @@ type Cmd struct {
 	Timeout time.Duration `help:"How long to wait for the provider." default:"30s"`
 	Verbose bool          `help:"Say on standard error what the device does by itself." short:"v"`
 
+	MinimalMetadata bool `help:"Follow minimal metadata rooms, whose members have pseudonymous credentials (MIMI protocol, section 6)." env:"COMITY_MINIMAL_METADATA"`
+
 	Register      Register      `cmd:"" help:"Create an account, with this folder as its first device."`
 	Login         Login         `cmd:"" help:"Make this folder a device of an account."`
 	Devices       Devices       `cmd:"" help:"List the user's devices, or end one."`
@@ -115,7 +117,7 @@ func (s *session) start(ctx context.Context) error {
 	if s.cmd.Verbose {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	cfg := client.Config{Store: s.db, Provider: client.Over(api.WithToken(saved.Token)), Notify: s.note, Logger: logger}
+	cfg := client.Config{Store: s.db, Provider: client.Over(api.WithToken(saved.Token)), Notify: s.note, Logger: logger, Pseudonyms: s.cmd.MinimalMetadata}
 	if s.events == nil {
 		// Such a command does not last as long as the room's policy lets devices wait.
 		cfg.CommitDelay = func() time.Duration { return rand.N(200 * time.Millisecond) }

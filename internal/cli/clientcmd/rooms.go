@@ -38,6 +38,8 @@ type RoomCreate struct {
 	Organizations []string `help:"Domains of the organizations of a multi-organization room." placeholder:"DOMAIN"`
 	NoFranking    bool     `help:"Without the hub's proof of who sent what."`
 	SemiPrivate   bool     `help:"Hide from the other providers who changes the room, and how; only its members and the hub see it."`
+	Pseudonyms    bool     `help:"Let people be participants under pseudonyms (base.pseudonyms=yes)."`
+	Set           []string `help:"Change the preset's policy, as 'room policy set' does." placeholder:"CHANGE"`
 }
 
 // Run creates a room.
@@ -57,6 +59,18 @@ func (r *RoomCreate) Run(ctx context.Context, cmd *Cmd, out io.Writer) error {
 				return err
 			}
 			n.Organizations = append(n.Organizations, d)
+		}
+		changes := r.Set
+		if r.Pseudonyms {
+			changes = append([]string{"base.pseudonyms=yes"}, changes...)
+		}
+		n.Change = func(c *policy.Components) error {
+			for _, change := range changes {
+				if _, err := edit(c, change); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
 		uri, err := s.CreateRoom(ctx, n)
 		if err != nil {
