@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/comity-im/comity/mls/suite"
@@ -30,6 +31,7 @@ const (
 	keyHead      = 'h'           // storedHead
 	keyExtension = 'x'           // ‖ uint16 type: the data of an extension of the GroupContext
 	keyComponent = 'd'           // ‖ uint16 component: its data in app_data_dictionary, which has no extension record
+	keyPatch     = 'u'           // ‖ key of one of the two ‖ uint32 number, from 0: a patch to it
 	keyNode      = 't'           // ‖ uint32 node of the ratchet tree
 	keyPending   = PendingRecord // ‖ uint64 number, increasing: storedPending
 	keyMember    = 'k'           // storedMember
@@ -39,7 +41,7 @@ const (
 )
 
 // storedVersion is the version of the records' format.
-const storedVersion = 1
+const storedVersion = 2
 
 // ErrNoGroup says that there are no records of a group.
 var ErrNoGroup = errors.New("mls: no records of a group")
@@ -146,37 +148,52 @@ func extensionDataOf(e Extensions, d AppDataDictionary) extensionData {
 	return data
 }
 
-// diff calls f for every entry of d that prev does not have like this, and with
-// gone for every entry that only prev has.
-func (d extensionData) diff(prev extensionData, f func(kind byte, id uint16, value []byte, gone bool)) {
-	diffMap(keyExtension, d.extensions, prev.extensions, f)
-	diffMap(keyComponent, d.components, prev.components, f)
+// diff calls f for every entry of d that prev does not have like this, with the
+// data that prev has, nil if none, and with gone for every entry that only prev
+// has.
+func (d extensionData) diff(prev extensionData, f func(key dataKey, old, value []byte, gone bool) error) error {
+	return errors.Join(diffMap(keyExtension, d.extensions, prev.extensions, f), diffMap(keyComponent, d.components, prev.components, f))
 }
 
-func diffMap[K ~uint16](kind byte, now, prev map[K][]byte, f func(kind byte, id uint16, value []byte, gone bool)) {
+func diffMap[K ~uint16](kind byte, now, prev map[K][]byte, f func(key dataKey, old, value []byte, gone bool) error) error {
 	for id, value := range now {
 		if old, ok := prev[id]; !ok || !bytes.Equal(old, value) {
-			f(kind, uint16(id), value, false)
+			if err := f(dataKey{kind, uint16(id)}, old, value, false); err != nil {
+				return err
+			}
 		}
 	}
-	for id := range prev {
+	for id, old := range prev {
 		if _, ok := now[id]; !ok {
-			f(kind, uint16(id), nil, true)
+			if err := f(dataKey{kind, uint16(id)}, old, nil, true); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// get returns what set has set.
+func (d extensionData) get(key dataKey) (value []byte, ok bool) {
+	if key.kind == keyExtension {
+		value, ok = d.extensions[ExtensionType(key.id)]
+	} else {
+		value, ok = d.components[ComponentID(key.id)]
+	}
+	return value, ok
 }
 
 // set applies what diff gave.
-func (d extensionData) set(kind byte, id uint16, value []byte, gone bool) {
+func (d extensionData) set(key dataKey, value []byte, gone bool) {
 	switch {
-	case kind == keyExtension && gone:
-		delete(d.extensions, ExtensionType(id))
-	case kind == keyExtension:
-		d.extensions[ExtensionType(id)] = value
+	case key.kind == keyExtension && gone:
+		delete(d.extensions, ExtensionType(key.id))
+	case key.kind == keyExtension:
+		d.extensions[ExtensionType(key.id)] = value
 	case gone:
-		delete(d.components, ComponentID(id))
+		delete(d.components, ComponentID(key.id))
 	default:
-		d.components[ComponentID(id)] = value
+		d.components[ComponentID(key.id)] = value
 	}
 }
 
@@ -217,14 +234,13 @@ type storedPublic struct {
 	state   *state
 	pending map[string]uint64 // by reference: number of the record
 	next    uint64
+	patches map[dataKey]patches
 }
 
 func (s *storedPublic) clone() storedPublic {
 	c := *s
-	c.pending = make(map[string]uint64, len(s.pending))
-	for ref, n := range s.pending {
-		c.pending[ref] = n
-	}
+	c.pending = maps.Clone(s.pending)
+	c.patches = maps.Clone(s.patches)
 	return c
 }
 
@@ -253,12 +269,12 @@ func (g *PublicGroup) flush(r *recordSet) error {
 			before = extensionDataOf(old.context.Extensions, old.params.dictionary)
 			tree = old.tree
 		}
-		extensionDataOf(st.context.Extensions, st.params.dictionary).diff(before, func(kind byte, id uint16, value []byte, gone bool) {
-			if !gone && value == nil {
-				value = []byte{}
-			}
-			r.put(key16(kind, id), value)
+		err = extensionDataOf(st.context.Extensions, st.params.dictionary).diff(before, func(key dataKey, old, value []byte, gone bool) error {
+			return g.stored.flushData(r, key, old, value, gone)
 		})
+		if err != nil {
+			return err
+		}
 		st.tree.Delta(tree, func(x NodeIndex, value []byte) { r.put(key32(keyNode, uint32(x)), value) })
 		g.stored.state = st
 	}
@@ -377,8 +393,12 @@ func (g *PublicGroup) load(r storedRecords) error {
 			if len(key) != 2 {
 				return ErrStored
 			}
-			data.set(kind, binary.BigEndian.Uint16(key), value, false)
+			data.set(dataKey{kind, binary.BigEndian.Uint16(key)}, value, false)
 		}
+	}
+	g.stored = storedPublic{pending: make(map[string]uint64)}
+	if err := g.stored.loadPatches(r, data); err != nil {
+		return err
 	}
 	context, err := head.context.context(data)
 	if err != nil {
@@ -410,7 +430,7 @@ func (g *PublicGroup) load(r storedRecords) error {
 		return err
 	}
 	g.reinit = head.reinit
-	g.stored = storedPublic{state: g.state, pending: make(map[string]uint64)}
+	g.stored.state = g.state
 	slices.SortFunc(r[keyPending], func(a, b Record) int { return bytes.Compare(a.Key, b.Key) })
 	for key, value := range r.all(keyPending, nil) {
 		if len(key) != 8 {

@@ -58,17 +58,28 @@ func (p *storedPast) Code(c *tlspl.Codec) {
 // A changedExtension is the data that an extension or component had before a
 // commit changed it.
 type changedExtension struct {
-	kind  uint8 // keyExtension or keyComponent
-	id    uint16
-	gone  bool // there was none
+	key   dataKey
+	how   change
 	value []byte
 }
 
+// change says what the value of a changedExtension is.
+type change uint8
+
+const (
+	changedWhole change = iota // the data
+	changedGone                // nothing: there was none
+	changedPatch               // a patch to the data after the commit
+)
+
 // Code describes a changedExtension.
 func (e *changedExtension) Code(c *tlspl.Codec) {
-	tlspl.Uint8(c, &e.kind)
-	tlspl.Uint16(c, &e.id)
-	tlspl.Bool(c, &e.gone)
+	tlspl.Uint8(c, &e.key.kind)
+	tlspl.Uint16(c, &e.key.id)
+	tlspl.Uint8(c, &e.how)
+	if e.how > changedPatch {
+		c.Fail(ErrStored)
+	}
 	tlspl.Opaque(c, &e.value)
 }
 
@@ -145,9 +156,21 @@ func (p *pastEpoch) store(next *state) ([]byte, error) {
 	}
 	before := extensionDataOf(p.state.context.Extensions, p.state.params.dictionary)
 	after := extensionDataOf(next.context.Extensions, next.params.dictionary)
-	before.diff(after, func(kind byte, id uint16, value []byte, gone bool) {
-		stored.changed = append(stored.changed, changedExtension{kind, id, gone, value})
+	err := before.diff(after, func(key dataKey, next, value []byte, gone bool) (err error) {
+		change := changedExtension{key, changedWhole, value}
+		switch {
+		case gone:
+			change.how = changedGone
+		case next != nil && len(value) >= patchedSize:
+			change.how = changedPatch
+			change.value, err = tlspl.Marshal(newPatch(next, value))
+		}
+		stored.changed = append(stored.changed, change)
+		return err
 	})
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range slices.Sorted(maps.Keys(p.members)) {
 		stored.members = append(stored.members, changedMember{i, p.members[i]})
 	}
@@ -212,11 +235,17 @@ func (g *Group) loadPast(r storedRecords) error {
 	data := extensionDataOf(st.context.Extensions, st.params.dictionary)
 	for _, rec := range r[keyPast] {
 		var stored storedPast
-		if err := tlspl.UnmarshalAlias(rec.Value, &stored); err != nil {
+		err := tlspl.UnmarshalAlias(rec.Value, &stored)
+		if err != nil {
 			return err
 		}
 		for _, e := range stored.changed {
-			data.set(e.kind, e.id, e.value, e.gone)
+			if e.how == changedPatch {
+				if e.value, err = data.patched(e.key, e.value); err != nil {
+					return err
+				}
+			}
+			data.set(e.key, e.value, e.how == changedGone)
 		}
 		context, err := stored.context.context(data)
 		if err != nil {
