@@ -40,7 +40,8 @@ const (
 	keyPast      = 'p'           // ‖ uint64 epoch: storedPast
 )
 
-// storedVersion is the version of the records' format.
+// storedVersion is the version of the records' format that is written. Version 1,
+// which had no patches, is read too.
 const storedVersion = 2
 
 // ErrNoGroup says that there are no records of a group.
@@ -208,7 +209,7 @@ type storedHead struct {
 // Code describes the record.
 func (h *storedHead) Code(c *tlspl.Codec) {
 	tlspl.Uint8(c, &h.version)
-	if h.version != storedVersion {
+	if h.version < 1 || h.version > storedVersion {
 		c.Fail(ErrStored)
 	}
 	tlspl.Struct(c, "context", &h.context)

@@ -151,3 +151,15 @@ func TestPatchRecords(t *testing.T) {
 		r.store = saved
 	}
 }
+
+// What the version before stored, which had no patches, is read; what a later one stores is not.
+func TestStoredVersions(t *testing.T) {
+	r := newRoom(t, nil, "alice", "bob")
+	r.restart()
+	for version, good := range map[byte]bool{0: false, 1: true, storedVersion: true, storedVersion + 1: false} {
+		r.store[string(keyHead)][0] = version
+		if _, err := LoadPublicGroup(r.hub.cfg, r.store.all); (err == nil) != good || !good && !errors.Is(err, ErrStored) {
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
+}

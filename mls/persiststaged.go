@@ -23,7 +23,7 @@ type storedStaged struct {
 // Code describes the stored form.
 func (s *storedStaged) Code(c *tlspl.Codec) {
 	tlspl.Uint8(c, &s.version)
-	if s.version != storedVersion {
+	if s.version < 1 || s.version > storedVersion {
 		c.Fail(ErrStored)
 	}
 	tlspl.Uint64(c, &s.epoch)
