@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/comity-im/comity/client"
 	"github.com/comity-im/comity/clientapi"
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/store"
 	"github.com/comity-im/comity/tlspl"
 )
 
@@ -233,4 +235,57 @@ func TestCommitAfterRestart(t *testing.T) {
 	}
 	alice.launch()
 	bob.waitRoom(uri, "having left", func(r client.Room) bool { return r.Standing == client.Left })
+}
+
+// TestAddedWhileSayingOut: a device that was removed is added again before its provider hears from it that it is out. That
+// word is of its earlier stay, and ends nothing.
+func TestAddedWhileSayingOut(t *testing.T) {
+	w, alice, bob, uri := pair(t)
+	said, back := make(chan struct{}), make(chan struct{})
+	once, release := sync.OnceFunc(func() { close(said) }), sync.OnceFunc(func() { close(back) })
+	defer release()
+	bob.link.mu.Lock()
+	bob.link.before = func(op string) {
+		if op == "leaveRoom" {
+			once()
+			<-back
+		}
+	}
+	bob.link.mu.Unlock()
+	if err := alice.Remove(w.ctx, uri, bob.User()); err != nil {
+		t.Fatal(err)
+	}
+	<-said
+	if err := alice.Add(w.ctx, uri, bob.User(), ""); err != nil {
+		t.Fatal(err)
+	}
+	bob.waitRoom(uri, "being in again", func(r client.Room) bool { return r.Standing == client.Joined })
+	release()
+	if err := bob.Idle(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	alice.say(uri, "welcome back")
+	bob.waitText("welcome back")
+	inStep(t, uri, alice, bob)
+}
+
+// TestUnheard: a device whose provider lost track of its being in a room notices when it connects, and comes in anew.
+func TestUnheard(t *testing.T) {
+	w, alice, bob, uri := pair(t)
+	bob.setUnreachable(true)
+	err := w.stores["b.example"].Update(w.ctx, func(tx *store.Tx) error {
+		room, err := tx.Room(string(uri))
+		if err != nil {
+			return err
+		}
+		return tx.LeaveRoom(string(bob.link.dev.Client), room.ID, math.MaxInt64)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.setUnreachable(false)
+	bob.waitKind(client.EventRepaired)
+	alice.say(uri, "there you are")
+	bob.waitText("there you are")
+	inStep(t, uri, alice, bob)
 }

@@ -190,6 +190,14 @@ func (c *Client) look(ctx context.Context) {
 // lookAtRooms compares what the provider knows of this device's rooms with what
 // is here.
 func (c *Client) lookAtRooms(ctx context.Context) error {
+	c.mu.Lock()
+	unheard := map[*roomState]bool{} // rooms that this device was in before it asked, and that the provider did not name
+	for _, r := range c.rooms {
+		if r.rec.standing == Joined && r.rec.repair == "" && r.pending == nil {
+			unheard[r] = true
+		}
+	}
+	c.mu.Unlock()
 	list, err := c.provider.Rooms(ctx)
 	if err != nil {
 		return err
@@ -201,6 +209,7 @@ func (c *Client) lookAtRooms(ctx context.Context) error {
 			read, newest := uint64(max(0, list[i].Read)), uint64(max(0, list[i].Newest))
 			if list[i].Joined {
 				c.newest[r.uri] = newest
+				delete(unheard, r)
 			}
 			// Until it has acknowledged something, what brings it in, such as a
 			// Welcome, is still on its way.
@@ -220,6 +229,14 @@ func (c *Client) lookAtRooms(ctx context.Context) error {
 				if err := b.repair(r, "this device's state is older than what it has read: it was restored from a backup, or there is a copy of it"); err != nil {
 					return err
 				}
+			}
+		}
+		for r := range unheard {
+			if r.rec.standing != Joined || r.pending != nil {
+				continue
+			}
+			if err := b.repair(r, "the provider does not hand this device the room's events any more"); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -349,6 +349,7 @@ type link struct {
 
 	mu     sync.Mutex
 	cut    bool
+	before func(operation string)                  // is called before the provider is asked
 	lose   func(operation string) bool             // the provider does it, the answer is lost
 	tamper func(clientapi.Event) []clientapi.Event // what becomes of an event on its way; nil: nothing
 	insert chan clientapi.Event                    // events that the provider did not send
@@ -359,8 +360,11 @@ var errCut = clientapi.Errorf(clientapi.CodeUnreachable, "the line is cut")
 
 func (l *link) begin(op string) error {
 	l.mu.Lock()
-	cut := l.cut
+	cut, before := l.cut, l.before
 	l.mu.Unlock()
+	if before != nil {
+		before(op)
+	}
 	if cut {
 		return fmt.Errorf("%s: %w", op, errCut)
 	}
@@ -428,7 +432,8 @@ func (l *link) Rooms(ctx context.Context) ([]clientapi.RoomInfo, error) {
 	return call(l, "rooms", func() ([]clientapi.RoomInfo, error) { return l.svc.Rooms(ctx, l.dev) })
 }
 func (l *link) LeaveRoom(ctx context.Context, room mimi.RoomURI, read int64) error {
-	return l.svc.LeaveRoom(ctx, l.dev, room, read)
+	_, err := call(l, "leaveRoom", func() (struct{}, error) { return struct{}{}, l.svc.LeaveRoom(ctx, l.dev, room, read) })
+	return err
 }
 func (l *link) KeyMaterial(ctx context.Context, u mimi.UserURI, r *mimi.KeyMaterialRequest) (*mimi.KeyMaterialResponse, error) {
 	return call(l, "keyMaterial", func() (*mimi.KeyMaterialResponse, error) { return l.svc.KeyMaterial(ctx, l.dev, u, r) })

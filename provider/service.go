@@ -267,7 +267,7 @@ func (s service) Update(ctx context.Context, d clientapi.Device, uri mimi.RoomUR
 	m := r.Bundle.ProposalOrCommit.PublicMessage
 	joins := m != nil && m.Content.Sender.Type == mls.SenderNewMemberCommit ||
 		r.Bundle.RatchetTreeOption.Representation == mls.RatchetTreeFull // it may found another group for the room
-	fresh := false
+	fresh, first := false, int64(0)
 	if joins {
 		err := s.p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 			room, err := s.roomOf(tx, uri)
@@ -278,7 +278,8 @@ func (s service) Update(ctx context.Context, d clientapi.Device, uri mimi.RoomUR
 			if fresh = err == nil && !in; !fresh {
 				return err
 			}
-			return s.p.follower.Joining(tx, d.Client, &room)
+			first, err = s.p.follower.Joining(tx, d.Client, &room)
+			return err
 		})
 		if err != nil {
 			return nil, clientError(err)
@@ -297,7 +298,8 @@ func (s service) Update(ctx context.Context, d clientapi.Device, uri mimi.RoomUR
 	}
 	// It stays a reader if nobody knows whether the hub took the commit.
 	if fresh && (err == nil || refusedForGood(err)) {
-		if err := s.left(context.WithoutCancel(ctx), d, uri, false, math.MaxInt64); err != nil {
+		// Unless it was brought in by somebody else meanwhile.
+		if err := s.left(context.WithoutCancel(ctx), d, uri, false, first); err != nil {
 			return nil, err
 		}
 	}

@@ -133,6 +133,14 @@ func (tx *Tx) JoinRoom(client string, id, firstSeq int64) error {
 	return err
 }
 
+// ReadAnew notes that a client which reads a room, and may not have come to its
+// removal yet, is brought in again by the event at a position: it reads on from
+// where it is, and what it says of having left, as of before that, ends nothing.
+func (tx *Tx) ReadAnew(client string, id, firstSeq int64) error {
+	_, err := tx.exec("UPDATE memberships SET first_seq = ? WHERE client_uri = ? AND room_id = ? AND first_seq < ?", firstSeq, client, id, firstSeq)
+	return err
+}
+
 // LeaveRoom ends a client's cursor, if that began at or before read.
 func (tx *Tx) LeaveRoom(client string, id, read int64) error {
 	_, err := tx.exec("DELETE FROM memberships WHERE client_uri = ? AND room_id = ? AND first_seq <= ?", client, id, read)

@@ -94,7 +94,10 @@ func (f *Follower) Deliver(tx *store.Tx, room *store.Room, events []store.Event)
 				}
 				// Who reads already reads on: it may not have come to its removal yet.
 				in, err := tx.IsMember(client, room.ID)
-				if err == nil && !in {
+				switch {
+				case err == nil && in:
+					err = tx.ReadAnew(client, room.ID, e.Seq)
+				case err == nil:
 					err = tx.JoinRoom(client, room.ID, e.Seq)
 				}
 				if err != nil {
@@ -247,10 +250,10 @@ func (f *Follower) Delivered(d *Delivery) {
 }
 
 // Joining starts a local client's reading of a room at the events that come
-// next, before it joins by itself. Joined follows when the hub has taken it, or
-// Left when it has not.
-func (f *Follower) Joining(tx *store.Tx, client mimi.ClientURI, room *store.Room) error {
-	return tx.JoinRoom(string(client), room.ID, room.LastSeq+1)
+// next, whose position it returns, before it joins by itself. Joined follows when
+// the hub has taken it, or Left when it has not.
+func (f *Follower) Joining(tx *store.Tx, client mimi.ClientURI, room *store.Room) (int64, error) {
+	return room.LastSeq + 1, tx.JoinRoom(string(client), room.ID, room.LastSeq+1)
 }
 
 // Joined says that a local client has joined a room by itself: its user is

@@ -224,11 +224,12 @@ func (s *Subscription) refresh(ctx context.Context) error {
 		seen[m.RoomID] = true
 		joined[mimi.RoomURI(m.RoomURI)] = true
 		p := s.rooms[m.RoomID]
-		if p == nil || p.sent < m.FirstSeq-1 {
+		// Who was brought in again while it read (ReadAnew) reads on from its cursor.
+		if p == nil || p.sent < min(m.FirstSeq-1, m.CursorSeq) {
 			if p != nil {
 				s.drop(p)
 			}
-			at := max(m.CursorSeq, m.FirstSeq-1)
+			at := m.CursorSeq
 			p = &position{room: mimi.RoomURI(m.RoomURI), sent: at, shown: at, acked: at}
 			s.rooms[m.RoomID] = p
 			add(s.f.notify.rooms, m.RoomID, s)

@@ -42,8 +42,11 @@ func (h *Hub) GroupInfo(ctx context.Context, from mimi.ProviderDomain, uri mimi.
 	}
 	user, _, err := h.cfg.Credentials.VerifyKey(ctx, &req.RequestingCredential, req.RequestingSignatureKey)
 	var failed *mimi.FailedError
-	if errors.As(err, &failed) || ctx.Err() != nil {
+	if errors.As(err, &failed) {
 		return nil, err // it may be judged another time
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	if err != nil {
 		return no("the requester's credential is not valid", err)
