@@ -59,6 +59,11 @@ type Dialect struct {
 	// SingleWriter makes one goroutine run all writing transactions, many of
 	// them in one commit.
 	SingleWriter bool
+	// Between is called by the one writer after each commit, with what runs a
+	// statement on its connection. May be nil.
+	Between func(exec func(query string) error)
+	// Closing is called when the writer has ended. May be nil.
+	Closing func()
 	// Readers is how many connections read at a time; SingleWriter only.
 	Readers int
 	// SizeQuery selects the database's size in bytes.
@@ -180,8 +185,13 @@ func (s *Store) committed(c Commit) {
 
 // Close waits for running updates and closes the database.
 func (s *Store) Close() error {
-	s.once.Do(func() { close(s.closing) })
-	<-s.done
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.done
+		if s.d.Closing != nil {
+			s.d.Closing()
+		}
+	})
 	s.publishing.Wait()
 	if s.hints != nil {
 		s.hints.bus.Close()

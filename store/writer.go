@@ -73,6 +73,9 @@ func (s *Store) writer(conn *sql.Conn) {
 			}
 		}
 		s.commit(w, batch)
+		if s.d.Between != nil {
+			s.d.Between(func(query string) error { return w.exec(context.Background(), query) })
+		}
 	}
 }
 

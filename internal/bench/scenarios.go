@@ -380,6 +380,12 @@ func (r *run) latency() error {
 			return err
 		}
 	}
+	var before [2]map[string]float64
+	for i := range before {
+		if before[i], err = scrape(r.ctx, r.targets[i].admin); err != nil {
+			return err
+		}
+	}
 	_, err = r.measured("latency", func() error {
 		a, err := r.hubLoad().do(command{Op: "paced", Devices: r.senders[:1], Room: uri, Size: r.Size, Rate: rate, Seconds: r.Seconds})
 		if err != nil {
@@ -404,6 +410,16 @@ func (r *run) latency() error {
 	r.add(Figure{Scenario: "latency", What: what + "p95", Value: end.P95, Unit: "ms"})
 	r.add(Figure{Scenario: "latency", What: what + "p99", Value: end.P99, Unit: "ms", Floor: r.fsync.P99, FloorIs: "fsync p99", Aim: "< 25"})
 	r.add(Figure{Scenario: "latency", What: "from sending to accepted, p50", Value: submit.P50, Unit: "ms", Floor: r.fsync.P50, FloorIs: "fsync p50"})
+	for i, who := range []string{"the hub", "one follower"} {
+		after, err := scrape(r.ctx, r.targets[i].admin)
+		if err != nil {
+			return err
+		}
+		const name = "comity_store_sync_seconds_"
+		if n := after[name+"count"] - before[i][name+"count"]; n > 0 {
+			r.add(Figure{Scenario: "latency", What: fmt.Sprintf("of that, making a commit durable at %s, %.0f of them, mean", who, n), Value: 1e3 * (after[name+"sum"] - before[i][name+"sum"]) / n, Unit: "ms", Floor: r.fsync.P50, FloorIs: "fsync p50"})
+		}
+	}
 	return nil
 }
 

@@ -65,11 +65,13 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	dsn := func(mode string) string {
 		q := url.Values{}
 		q.Set("mode", mode)
-		// WAL with synchronous=FULL: a commit returns after its fsync.
-		q["_pragma"] = []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-65536)", "wal_autocheckpoint(4000)"}
+		// WAL with synchronous=FULL: a commit returns after its fsync. A cache of
+		// more pages makes each commit slower, which looks through all of them; the
+		// operating system has the others. Checkpoints: see checkpointer.
+		q["_pragma"] = []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-8192)", "wal_autocheckpoint(0)"}
 		q.Set("_txlock", "immediate")
 		if mode == "ro" {
-			q["_pragma"] = []string{"busy_timeout(10000)", "query_only(ON)", "cache_size(-16384)"}
+			q["_pragma"] = []string{"busy_timeout(10000)", "query_only(ON)", "cache_size(-2048)"}
 			q.Set("_txlock", "deferred")
 		}
 		return "file:" + (&url.URL{Path: abs}).EscapedPath() + "?" + q.Encode()
@@ -90,14 +92,25 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
+	ahead, err := sql.Open("sqlite", dsn("rwc"))
+	if err != nil {
+		write.Close()
+		read.Close()
+		return nil, advise(path, err)
+	}
+	ahead.SetMaxOpenConns(1)
+	points := newCheckpointer(ahead)
 	d := dialect
+	d.Between, d.Closing = points.between, points.close
 	d.Backup = func(ctx context.Context, file, mark string) error { return backup(ctx, abs, file, mark) }
 	s, err := store.Open(ctx, &d, read, write)
 	if err != nil {
 		read.Close()
 		write.Close()
+		ahead.Close()
 		return nil, advise(path, err)
 	}
+	points.start()
 	return s, nil
 }
 

@@ -1,0 +1,72 @@
+package sqlite_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/comity-im/comity/store"
+	"github.com/comity-im/comity/store/sqlite"
+)
+
+// The write-ahead log starts again from its beginning while there are always
+// commits, and readers.
+func TestLogRestartsUnderLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var id int64
+	if err := s.Update(t.Context(), func(tx *store.Tx) (err error) {
+		id, err = tx.CreateRoom(store.Room{URI: "mimi://hub.example/r/x", Hub: "hub.example"})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for ctx.Err() == nil {
+			s.View(ctx, func(tx *store.Tx) error {
+				_, err := tx.Events(id, 0, 1)
+				return err
+			})
+		}
+	}()
+	const commits, pages = 75, 400 // 117 MiB in all
+	body := make([]byte, 100*4096)
+	largest := int64(0)
+	for i := range uint64(commits) {
+		// Two pages of four are other events' again when they are dropped.
+		events := make([]store.Event, pages/100)
+		for j := range events {
+			n := i*uint64(len(events)) + uint64(j)
+			events[j] = store.Event{Kind: 1, AcceptedMillis: int64(n), Digest: sha256.Sum256(binary.BigEndian.AppendUint64(nil, n)), Body: body}
+		}
+		if err := s.Update(t.Context(), func(tx *store.Tx) error {
+			if _, err := tx.TrimRoom(id, int64(i)*int64(len(events))-8, 1<<62, 100); err != nil {
+				return err
+			}
+			return tx.AppendFollowed(id, events)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, info.Size()/4096)
+	}
+	cancel()
+	<-read
+	if largest > commits*pages*4/5 {
+		t.Errorf("the log grew to %d pages of the %d that were written", largest, commits*pages)
+	}
+	t.Logf("the log had %d pages at most, of %d that were written", largest, commits*pages)
+}
