@@ -30,7 +30,7 @@ type Session struct {
 }
 
 // SaveSession puts a new device into an empty store, or a new session of the
-// same device into its store.
+// same device into its store, which then asks for new credentials.
 func SaveSession(ctx context.Context, store Store, s Session) error {
 	if s.User == "" || s.Client == "" || s.Token == "" {
 		return fmt.Errorf("client: the provider gave no complete session")
@@ -43,6 +43,12 @@ func SaveSession(ctx context.Context, store Store, s Session) error {
 		}
 		if found && (old.user != s.User || old.client != s.Client) {
 			return fmt.Errorf("client: this is the store of %s, %s; a store belongs to one device", old.user, old.client)
+		}
+		if found && old.token != s.Token {
+			// The provider may issue other credentials than before: one that lost all it had does.
+			if err := drop(tx, []byte{keySigner}); err != nil {
+				return err
+			}
 		}
 		return put(tx, []byte{keyDevice}, &deviceRecord{user: s.User, client: s.Client, token: s.Token, url: s.URL, roots: s.Roots})
 	})

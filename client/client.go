@@ -96,6 +96,8 @@ type roomState struct {
 	began    mimi.Millis // when the hub accepted the Commit that made the present epoch; 0: not known
 	repairs  int         // without an event that could be read since
 	suspect  string      // why the room may have forked; empty: nothing says so
+	insists  bool        // the user wants in, whatever the room has become
+	kept     string      // why the device does not follow another group, once it was said
 }
 
 // Open returns the device that is in a store.

@@ -179,7 +179,7 @@ func (c *Client) resolveThis(ctx context.Context, r *roomState, p *pendingRecord
 }
 
 func (c *Client) resolveOnce(ctx context.Context, r *roomState, p *pendingRecord) error {
-	if p.kind == pendingCreate {
+	if p.kind == pendingCreate || p.kind == pendingAgain {
 		return c.found(ctx, r, p)
 	}
 	q := new(mimi.UpdateRequest)
@@ -189,7 +189,15 @@ func (c *Client) resolveOnce(ctx context.Context, r *roomState, p *pendingRecord
 	resp, err := c.provider.Update(ctx, r.uri, q)
 	if err != nil {
 		if why := final(err); why != "" {
-			return errors.Join(err, c.lose(ctx, r, p))
+			if err := c.lose(ctx, r, p); err != nil {
+				return err
+			}
+			if notFound(err) {
+				if _, err := c.lost(ctx, r); err != nil {
+					return err
+				}
+			}
+			return err
 		}
 		return c.unless(r, p, err)
 	}

@@ -43,8 +43,14 @@ func (c *Client) Join(ctx context.Context, uri mimi.RoomURI, code, role string) 
 		secret = []byte(code)
 	}
 	c.mu.Lock()
+	r.insists = true
+	defer func() {
+		c.mu.Lock()
+		r.insists = false
+		c.mu.Unlock()
+	}()
 	_, err := c.write(ctx, func(b *batch) error {
-		if r.rec.standing == Leaving || r.rec.standing == Refused || r.rec.standing == Replaced || r.rec.standing == Barred || r.rec.standing == Kicked {
+		if r.rec.standing == Lost || r.rec.standing == Leaving || r.rec.standing == Refused || r.rec.standing == Replaced || r.rec.standing == Barred || r.rec.standing == Kicked {
 			r.rec.standing, r.rec.why = Outside, ""
 		}
 		return nil
@@ -165,6 +171,15 @@ func (c *Client) prepareJoin(ctx context.Context, r *roomState, tbe *mimi.GroupI
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !r.insists {
+		mine, err := c.held(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if err := strange(r, mine, theirs); err != nil {
+			return nil, err
+		}
+	}
 	staged, err := room.StageJoin(c.rand, c.roomConfig(), params)
 	if err != nil {
 		return nil, err

@@ -316,21 +316,31 @@ func (b *batch) welcome(r *roomState, m *mimi.FanoutMessage) error {
 		}
 		return nil
 	}
-	if r.group != nil && r.group.Active() && r.rec.standing == Joined && r.rec.repair == "" {
-		return nil // it came in by itself in the meantime
-	}
 	secrets, err := mls.LoadKeyPackageSecrets(p.secrets)
 	if err != nil {
 		return &CorruptError{keyKeyPackage, err}
 	}
+	in := r.group != nil && r.group.Active() && r.rec.standing == Joined && r.rec.repair == ""
 	g, err := room.JoinWelcome(b.c.roomConfig(), r.uri, w, secrets, m.RatchetTreeOption, r.group)
 	if err != nil {
 		if missing(err) != "" {
 			return err
 		}
+		if in {
+			return nil
+		}
 		return b.repair(r, "the Welcome can't be used: %v", err)
 	}
-	anew := r.group != nil && r.group.Ended() != nil
+	if in && bytes.Equal(g.Group().GroupID(), r.group.Group().GroupID()) {
+		return nil // it came in by itself in the meantime
+	}
+	if in || r.rec.standing == Lost {
+		// The hub had lost the room, and somebody has founded it again; or has taken its name.
+		if err := strange(r, r.group, g.View()); err != nil {
+			return b.problem(r, "%v", err)
+		}
+	}
+	anew := in || r.rec.standing == Lost || r.group != nil && r.group.Ended() != nil
 	if err := b.enter(r, g); err != nil {
 		return err
 	}
@@ -391,7 +401,7 @@ func (b *batch) settle(r *roomState, at mimi.Millis) error {
 	if err := flush(b.tx, r); err != nil {
 		return err
 	}
-	if p.kind == pendingJoin {
+	if p.kind == pendingJoin || p.kind == pendingAgain {
 		if err := drop(b.tx, key(keyGroup, r.rec.number)); err != nil {
 			return err
 		}
@@ -412,7 +422,7 @@ func (b *batch) settle(r *roomState, at mimi.Millis) error {
 		return &CorruptError{keyPending, errors.New("the room's group is gone")}
 	}
 	switch p.kind {
-	case pendingJoin, pendingCreate:
+	case pendingJoin, pendingCreate, pendingAgain:
 		if err := b.unneed(r); err != nil {
 			return err
 		}

@@ -153,10 +153,12 @@ const (
 	Replaced
 	// Barred: the hub does not let the device in. Join tries again.
 	Barred
+	// Lost: the hub does not know the room any more. The device keeps its state, from which the room can be founded again.
+	Lost
 )
 
 func (s Standing) String() string {
-	return [...]string{"unknown", "outside", "joined", "leaving", "left", "kicked", "refused", "replaced", "barred"}[min(s, Barred)]
+	return [...]string{"unknown", "outside", "joined", "leaving", "left", "kicked", "refused", "replaced", "barred", "lost"}[min(s, Lost)]
 }
 
 // MarshalText gives the word.
@@ -169,7 +171,7 @@ type roomRecord struct {
 	cursor   uint64 // position in the provider's log up to which everything is stored here
 	counter  uint64 // the last number given to an outbox entry or a notice
 	shown    []byte // key of the last message that was shown; the next ones are new
-	why      string // for Refused, Replaced, Barred
+	why      string // for Refused, Replaced, Barred, Lost
 	name     string // the room's, as last seen
 	repair   string // why the device must come in anew; empty: it need not
 }
@@ -206,6 +208,7 @@ const (
 	pendingJoin                           // records replace all of the group
 	pendingCreate                         // the group is there already
 	pendingPropose                        // records change those of the group
+	pendingAgain                          // records replace all of the group; the hub had lost the room
 )
 
 func (p *pendingRecord) Code(c *tlspl.Codec) {

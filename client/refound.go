@@ -78,6 +78,12 @@ func (c *Client) Refound(ctx context.Context, uri mimi.RoomURI) error {
 			break
 		}
 	}
+	c.mu.Lock()
+	lost := r.rec.standing == Lost
+	c.mu.Unlock()
+	if lost {
+		return c.foundAgain(ctx, r)
+	}
 	return c.foundFromHub(ctx, r)
 }
 
@@ -227,8 +233,6 @@ func (c *Client) foundAlready(ctx context.Context, r *roomState) (bool, error) {
 // formerMembers claims KeyPackages of the clients of the group that a ReInit has ended. Those of whom there is none in time
 // come into the next one by external commits.
 func (c *Client) formerMembers(ctx context.Context, r *roomState, id suite.ID) (list []mls.KeyPackage) {
-	ctx, cancel := context.WithTimeout(ctx, gatherPackages)
-	defer cancel()
 	clients := make(map[mimi.ClientURI]bool)
 	var users []mimi.UserURI
 	c.mu.Lock()
@@ -251,6 +255,19 @@ func (c *Client) formerMembers(ctx context.Context, r *roomState, id suite.ID) (
 		}
 	}
 	c.mu.Unlock()
+	for _, k := range c.gather(ctx, r, users, id) {
+		if who, err := c.trust.Identify(&k.LeafNode.Credential); err == nil && clients[who.Client] {
+			delete(clients, who.Client)
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+// gather claims KeyPackages of users for a group of a room, for some time at most. Those of whom there is none are left out.
+func (c *Client) gather(ctx context.Context, r *roomState, users []mimi.UserURI, id suite.ID) (list []mls.KeyPackage) {
+	ctx, cancel := context.WithTimeout(ctx, gatherPackages)
+	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	places := make(chan struct{}, claimsAtOnce)
@@ -264,12 +281,7 @@ func (c *Client) formerMembers(ctx context.Context, r *roomState, id suite.ID) (
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for i := range packages {
-				if who, err := c.trust.Identify(&packages[i].LeafNode.Credential); err == nil && clients[who.Client] {
-					delete(clients, who.Client)
-					list = append(list, packages[i])
-				}
-			}
+			list = append(list, packages...)
 		})
 	}
 	wg.Wait()
@@ -447,7 +459,18 @@ func (b *batch) elsewhere(r *roomState, m *mimi.Message, at mimi.Millis) (bool, 
 	if r.group.Ended() != nil {
 		r.retryAt = b.c.cfg.Now().Add(welcomeWithin) // its Welcome comes next, if it has one for this device
 	}
+	if !founding(m) {
+		return true, b.repair(r, foundedElsewhere)
+	}
 	return true, b.repair(r, foundedAnew)
+}
+
+// founding reports whether a Commit is the first one of a group that was founded for a room from what its hub has of it, which
+// the hub compared with the group before: it does nothing. The first Commit of a new room, of the same name, that is sent to
+// others lists or adds somebody.
+func founding(m *mimi.Message) bool {
+	p := m.PublicMessage
+	return p != nil && p.Content.Epoch == 0 && p.Content.Commit != nil && len(p.Content.Commit.Proposals) == 0
 }
 
 // another decides whether to come into another group that the hub has for the room. A device that did not follow what

@@ -183,6 +183,9 @@ func (c *Client) found(ctx context.Context, r *roomState, p *pendingRecord) erro
 		return &CorruptError{keyPending, err}
 	}
 	resp, err := c.provider.CreateRoom(ctx, r.uri, q)
+	if final(err) != "" && p.kind == pendingAgain {
+		return errors.Join(err, c.lose(ctx, r, p))
+	}
 	if final(err) != "" {
 		c.mu.Lock()
 		_, e := c.write(ctx, func(b *batch) error {
@@ -205,7 +208,11 @@ func (c *Client) found(ctx context.Context, r *roomState, p *pendingRecord) erro
 			if err := b.settle(r, mimi.Millis(resp.AcceptedMillis)); err != nil {
 				return err
 			}
-			return b.raise(r, Event{Kind: EventJoined, Time: millis(mimi.Millis(resp.AcceptedMillis))})
+			kind := EventJoined
+			if p.kind == pendingAgain {
+				kind = EventRefounded
+			}
+			return b.raise(r, Event{Kind: kind, Time: millis(mimi.Millis(resp.AcceptedMillis))})
 		}, r)
 	}
 	c.mu.Unlock()

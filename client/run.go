@@ -231,21 +231,16 @@ func (c *Client) lookAtRooms(ctx context.Context) error {
 				}
 			}
 		}
-		for r := range unheard {
-			if r.rec.standing != Joined || r.pending != nil {
-				continue
-			}
-			if err := b.repair(r, "the provider does not hand this device the room's events any more"); err != nil {
-				return err
-			}
-		}
 		return nil
 	})
 	c.caught = err == nil
 	c.touch()
 	c.mu.Unlock()
 	c.notify.tell(events...)
-	return err
+	if err != nil {
+		return err
+	}
+	return c.seek(ctx, unheard)
 }
 
 // Synced waits until everything that the provider had for this device when it
@@ -460,7 +455,10 @@ func (c *Client) comeIn(ctx context.Context, r *roomState) error {
 	err := c.join(ctx, r, nil, "")
 	var denied *JoinError
 	var refused *RefusedError
+	var other *strangeError
 	switch {
+	case errors.As(err, &other):
+		return c.keepOut(ctx, r, other)
 	case err == nil:
 		c.mu.Lock()
 		r.repairs++

@@ -235,6 +235,9 @@ func (c *Client) Sent(ctx context.Context, uri mimi.RoomURI, id content.MessageI
 		}
 		var waiting bool
 		waiting, err = c.waiting(ctx, r, id)
+		if err == nil && waiting && r.rec.standing == Lost {
+			err = &NoRoomError{uri, r.rec.standing, r.rec.why}
+		}
 		return err != nil || !waiting
 	})
 	if wait != nil {
@@ -281,6 +284,12 @@ func (c *Client) sendNext(ctx context.Context, r *roomState) (bool, error) {
 	resp, err := c.submit(ctx, r.uri, &mimi.SubmitMessageRequest{Protocol: mimi.MLS10, AppMessage: message, SendingURI: c.self.user})
 	if err != nil {
 		if why := final(err); why != "" {
+			if notFound(err) {
+				if _, err := c.lost(ctx, r); err != nil {
+					return false, err
+				}
+				return false, errWait // until the device comes in anew, or the room is founded again
+			}
 			return true, c.fail(ctx, r, k, o, why)
 		}
 		return false, err
@@ -349,7 +358,7 @@ func (c *Client) forked(ctx context.Context, r *roomState, k []byte, o *outboxRe
 			if err := put(b.tx, k, o); err != nil {
 				return err
 			}
-			return b.repair(r, foundedAnew)
+			return b.repair(r, foundedElsewhere)
 		}, r)
 		return err == nil, err
 	}

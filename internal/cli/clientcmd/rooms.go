@@ -24,7 +24,7 @@ type RoomCmd struct {
 	Unban      RoomUnban   `cmd:"" help:"Lift a ban."`
 	InviteLink InviteLink  `cmd:"" help:"Links by which others can join."`
 	Commit     RoomCommit  `cmd:"" help:"Commit what others proposed; it happens by itself too." hidden:""`
-	Refound    RoomRefound `cmd:"" help:"Give a room that no change goes through in any more another MLS group; its participants and history stay."`
+	Refound    RoomRefound `cmd:"" help:"Give a room that no change goes through in any more, or that its hub has lost, another MLS group; its participants and history stay."`
 	Forget     RoomForget  `cmd:"" help:"Drop a room that you are out of, with its messages."`
 }
 
