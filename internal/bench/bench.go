@@ -38,6 +38,7 @@ type Options struct {
 	Idle      int      // idle connections
 	Members   []int    // clients of the rooms in which commits are measured
 	Cold      int      // rooms on disk at a cold start
+	Backlog   int      // messages that wait for a follower that is away
 	Profile   string   // folder for CPU profiles of the hub, a follower and the senders, for each scenario; empty: none
 	Given     Given    // providers that run already; zero: they are started here
 	Progress  io.Writer
@@ -46,7 +47,7 @@ type Options struct {
 }
 
 // Scenarios are the names of all scenarios.
-var Scenarios = []string{"hot", "federate", "latency", "fanout", "quiet", "idle", "cold", "commits"}
+var Scenarios = []string{"hot", "federate", "latency", "fanout", "quiet", "idle", "cold", "backlog", "commits"}
 
 // A Figure is one result.
 type Figure struct {
@@ -126,7 +127,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	r.report = Report{Started: time.Now(), CPUs: cpus()}
 	scenarios := map[string]func() error{
 		"hot": r.hot, "federate": r.federate, "latency": r.latency, "fanout": r.fanout, "quiet": r.quiet,
-		"idle": r.idle, "commits": r.commits, "cold": r.cold,
+		"idle": r.idle, "commits": r.commits, "cold": r.cold, "backlog": r.backlog,
 	}
 	defer r.stop()
 	// What other machines could do at most isn't known here.

@@ -58,7 +58,7 @@ func tiny(t *testing.T, scenarios ...string) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Dir: t.TempDir(), Program: program, Scenarios: scenarios, Seconds: 0.3, Repeat: 1, Size: 50, Fanout: []int{2}, Rooms: 20, Idle: 20, Members: []int{5}, Cold: 200, calm: time.Millisecond}
+	return Options{Dir: t.TempDir(), Program: program, Scenarios: scenarios, Seconds: 0.3, Repeat: 1, Size: 50, Fanout: []int{2}, Rooms: 20, Idle: 20, Members: []int{5}, Cold: 200, Backlog: 500, calm: time.Millisecond}
 }
 
 // Each scenario gives its figures, none of them nothing or nonsense, beside their
@@ -84,6 +84,9 @@ func TestEveryScenario(t *testing.T) {
 		"fanout: accepted with 2 followers", "fanout: delivered to 2 followers' clients until the last one", "quiet: 20 rooms founded, 16 at a time",
 		"quiet: rooms that the hub holds in memory right after", "quiet: disk per room", "idle: connections opened, 20", "commits: commits, room of 5 clients, one committer, with its work",
 		"commits: from claiming a KeyPackage to joined at a follower, room of 5 clients", "cold: from starting the process to ready, 200 rooms on disk",
+		"backlog: messages that wait for a follower that is away, in 20 rooms", "backlog: caught up", "backlog: accepted and delivered to the other follower's client, while it is caught up with",
+		"backlog: from sending to decrypted at the other follower's client, at 100 messages/s, while it is caught up with, p99",
+		"backlog: the hub's highest memory meanwhile", "backlog: the highest memory of the follower that catches up",
 	} {
 		scenario, what, _ := strings.Cut(want, ": ")
 		if !slices.ContainsFunc(report.Figures, func(f Figure) bool {
@@ -198,6 +201,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"--rooms":                             func(o *Options) { o.Rooms = -1 },
 		"--connections":                       func(o *Options) { o.Idle = 0 },
 		"--cold":                              func(o *Options) { o.Cold = 0 },
+		"--backlog":                           func(o *Options) { o.Backlog = 0 },
 		"--followers has 0":                   func(o *Options) { o.Scenarios, o.Fanout = []string{"fanout"}, []int{0} },
 		"--followers has 1000":                func(o *Options) { o.Scenarios, o.Fanout = []string{"fanout"}, []int{1000} },
 		"--members":                           func(o *Options) { o.Members = []int{1} },
@@ -212,7 +216,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"commits can't be measured":           func(o *Options) { o.Given, o.Scenarios = hub, []string{"commits"} },
 		"fanout to 2 followers needs as many": func(o *Options) { o.Given, o.Scenarios = hub, []string{"fanout"} },
 	} {
-		o := Options{Program: "none", Scenarios: []string{"hot"}, Seconds: 1, Repeat: 1, Size: 1, Fanout: []int{2}, Rooms: 1, Idle: 1, Members: []int{2}, Cold: 1}
+		o := Options{Program: "none", Scenarios: []string{"hot"}, Seconds: 1, Repeat: 1, Size: 1, Fanout: []int{2}, Rooms: 1, Idle: 1, Members: []int{2}, Cold: 1, Backlog: 1}
 		if err := o.Check(); err != nil {
 			t.Fatal(err)
 		}

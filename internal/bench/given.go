@@ -28,6 +28,7 @@ type Given struct {
 var ours = map[string]string{
 	"federate": "the load generator is a follower in it, with an issuer that the hub must know beforehand",
 	"commits":  "the users that fill its rooms are those of a provider that the load generator plays, whose issuer the hub must know beforehand",
+	"backlog":  "a follower is stopped in it and started again",
 	"cold":     "the hub is stopped in it and its database filled with rooms",
 }
 
@@ -59,6 +60,8 @@ func (o *Options) Check() error {
 		return fmt.Errorf("--connections is %d: it must be 1 at least", o.Idle)
 	case o.Cold < 1:
 		return fmt.Errorf("--cold is %d: it must be 1 at least", o.Cold)
+	case o.Backlog < 1:
+		return fmt.Errorf("--backlog is %d: it must be 1 at least", o.Backlog)
 	}
 	for _, n := range o.Fanout {
 		if slices.Contains(o.Scenarios, "fanout") && (n < 1 || n > 200) {

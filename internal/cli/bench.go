@@ -15,7 +15,7 @@ import (
 
 // Bench loads providers and measures them.
 type Bench struct {
-	Scenario    []string `help:"What to measure: hot, federate, latency, fanout, quiet, idle, commits, cold. All by default." placeholder:"NAME"`
+	Scenario    []string `help:"What to measure: hot, federate, latency, fanout, quiet, idle, commits, cold, backlog. All by default." placeholder:"NAME"`
 	Seconds     float64  `help:"How long each measurement takes." default:"5"`
 	Repeat      int      `help:"How often each rate is measured; the median counts." default:"3"`
 	Size        int      `help:"Octets of application data in a message." default:"100"`
@@ -24,6 +24,7 @@ type Bench struct {
 	Connections int      `help:"Connections for idle, or as many as the limit of open files and two minutes allow." default:"100000"`
 	Members     []int    `help:"Clients of the rooms for commits." default:"10,100,1000,10000"`
 	Cold        int      `help:"Rooms on disk for cold." default:"100000"`
+	Backlog     int      `help:"Messages that wait for the follower that comes back, for backlog." default:"100000"`
 	Dir         string   `help:"Folder for the providers' data; a temporary one by default." type:"path" placeholder:"DIR"`
 	Profile     string   `help:"Folder for CPU profiles of the hub, a follower and the senders." type:"path" placeholder:"DIR"`
 	JSON        string   `help:"Write the report as JSON to this file, too." name:"json" type:"path" placeholder:"FILE"`
@@ -46,7 +47,7 @@ func (b *Bench) Run(ctx context.Context, out io.Writer) error {
 	}
 	o := bench.Options{
 		Dir: b.Dir, Program: program, Scenarios: b.Scenario, Seconds: b.Seconds, Repeat: b.Repeat, Size: b.Size, Fanout: b.Followers,
-		Rooms: b.Rooms, Idle: b.Connections, Members: b.Members, Cold: b.Cold, Profile: b.Profile, Progress: os.Stderr,
+		Rooms: b.Rooms, Idle: b.Connections, Members: b.Members, Cold: b.Cold, Backlog: b.Backlog, Profile: b.Profile, Progress: os.Stderr,
 		Given: bench.Given{Hub: b.Hub, Followers: b.Follower, Admin: b.Admin, CA: b.CA, Invite: b.Invite},
 	}
 	if len(o.Scenarios) == 0 {

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/store"
 )
@@ -30,12 +32,12 @@ const (
 	// batchEvents and batchBytes bound one request.
 	batchEvents = 256
 	batchBytes  = 900 << 10
-	// What is not in memory any more is read from the logs: for one follower so
-	// many batches at a time, for all followers so many. So a follower that was away
-	// for long, or many that come back together, take a bounded piece of memory, and
-	// of the database's time.
-	logReads    = 8
-	allLogReads = 64
+	// What is not in memory any more is read from the logs. So many events of those
+	// are under way to one follower, that is two whole batches or many small ones:
+	// one that catches up leaves processors and disks to others. And so many octets
+	// to all, however many come back together.
+	logEvents = 2 * batchEvents
+	logOctets = 64 << 20
 	// batchesInTurn is how many batches of a room are sent before it is the turn of
 	// others that wait.
 	batchesInTurn = 4
@@ -87,7 +89,7 @@ type Deliverer struct {
 	cfg   Config
 	spans spans
 	acks  acks
-	reads chan struct{} // has an entry for each batch from the logs that is under way
+	reads *semaphore.Weighted // octets of batches from the logs that are under way
 
 	mu    sync.Mutex
 	peers map[mimi.ProviderDomain]*peer
@@ -100,7 +102,7 @@ func New(cfg Config) *Deliverer {
 	if cfg.Observe == nil {
 		cfg.Observe = func(mimi.ProviderDomain, int, time.Duration, error) {}
 	}
-	return &Deliverer{cfg: cfg, peers: map[mimi.ProviderDomain]*peer{}, reads: make(chan struct{}, allLogReads)}
+	return &Deliverer{cfg: cfg, peers: map[mimi.ProviderDomain]*peer{}, reads: semaphore.NewWeighted(logOctets)}
 }
 
 // Run delivers until ctx ends and all requests are done.
@@ -156,7 +158,7 @@ func (d *Deliverer) peer(domain mimi.ProviderDomain) *peer {
 	defer d.mu.Unlock()
 	p := d.peers[domain]
 	if p == nil {
-		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), reads: make(chan struct{}, logReads), rooms: map[int64]*task{}, refused: map[int64]time.Time{}}
+		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), reads: semaphore.NewWeighted(logEvents), rooms: map[int64]*task{}, refused: map[int64]time.Time{}}
 		d.peers[domain] = p
 		if d.ctx != nil {
 			d.start(p)
@@ -288,7 +290,7 @@ type peer struct {
 	domain  mimi.ProviderDomain
 	wake    chan struct{}
 	contact chan struct{}
-	reads   chan struct{} // as the Deliverer's, of this follower
+	reads   *semaphore.Weighted // events of batches from the logs that are under way
 
 	mu       sync.Mutex
 	rooms    map[int64]*task     // rooms that may have something
@@ -617,13 +619,7 @@ func (p *peer) next(ctx context.Context, roomID int64) (n part, err error) {
 	n.events = p.fresh.take(roomID, n.cursor.AckedSeq, n.last, batchEvents+1)
 	p.mu.Unlock()
 	if len(n.events) == 0 {
-		if n.done, err = p.fromLog(ctx); err != nil {
-			return n, err
-		}
-		err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-			n.events, _, err = tx.EventsWithin(roomID, n.cursor.AckedSeq, batchEvents+1, batchBytes)
-			return err
-		})
+		n.events, n.done, err = p.fromLog(ctx, roomID, n.cursor.AckedSeq, n.last-n.cursor.AckedSeq)
 		if i := slices.IndexFunc(n.events, func(e store.Event) bool { return e.Seq > n.last }); i >= 0 {
 			n.events = n.events[:i]
 		}
@@ -702,24 +698,41 @@ func (p *peer) othersWait() bool {
 	return len(p.queue) > 0
 }
 
-// fromLog waits until a batch may be read from the logs; done must be called
-// when it is not needed any more.
-func (p *peer) fromLog(ctx context.Context) (done func(), err error) {
-	select {
-	case p.reads <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// fromLog reads the next batch of a room from its log when there is room for it.
+// waiting is how many events wait; done must be called when the batch is not
+// needed any more.
+func (p *peer) fromLog(ctx context.Context, room int64, after, waiting int64) (events []store.Event, done func(), err error) {
+	share := min(waiting, batchEvents)
+	if err := p.reads.Acquire(ctx, share); err != nil {
+		return nil, nil, err
 	}
-	select {
-	case p.d.reads <- struct{}{}:
-		return func() {
-			<-p.d.reads
-			<-p.reads
-		}, nil
-	case <-ctx.Done():
-		<-p.reads
-		return nil, ctx.Err()
+	// How large it is shows when it is read.
+	held := int64(2 * batchBytes)
+	if err := p.d.reads.Acquire(ctx, held); err != nil {
+		p.reads.Release(share)
+		return nil, nil, err
 	}
+	done = func() {
+		p.d.reads.Release(held)
+		p.reads.Release(share)
+	}
+	err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		events, _, err = tx.EventsWithin(room, after, batchEvents+1, batchBytes)
+		return err
+	})
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	size := int64(0)
+	for i := range events {
+		size += int64(len(events[i].Body))
+	}
+	if size < held {
+		p.d.reads.Release(held - size)
+		held = size
+	}
+	return events, done, nil
 }
 
 func (p *peer) isPaused() bool {
