@@ -206,7 +206,7 @@ func (c *Client) reload(tx Tx, r *roomState) error {
 	// What was pending before this device started is to be committed all the same.
 	if r.rec.standing == Joined && r.commitAt.IsZero() {
 		err := tx.Scan(key(keyGroup, r.rec.number, room.PendingPrefix()), nil, func(_, _ []byte) (bool, error) {
-			r.commitAt = c.cfg.Now().Add(c.cfg.CommitDelay())
+			r.commitAt = c.cfg.Now().Add(c.commitDelay(r.group))
 			return false, nil
 		})
 		if err != nil {

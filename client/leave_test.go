@@ -233,6 +233,7 @@ func TestCommitAfterRestart(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+	alice.delay = nil // as the room says
 	alice.launch()
 	bob.waitRoom(uri, "having left", func(r client.Room) bool { return r.Standing == client.Left })
 }
