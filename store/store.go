@@ -62,6 +62,8 @@ type Dialect struct {
 	// Between is called by the one writer after each commit, with what runs a
 	// statement on its connection. May be nil.
 	Between func(exec func(query string) error)
+	// Shrink is a statement by which a connection gives memory back; empty: none.
+	Shrink string
 	// Closing is called when the writer has ended. May be nil.
 	Closing func()
 	// Readers is how many connections read at a time; SingleWriter only.
@@ -205,6 +207,26 @@ func (s *Store) Close() error {
 
 // Engine names the database engine: "sqlite" or "postgres".
 func (s *Store) Engine() string { return s.d.Name }
+
+// Shrink makes the connections that are not in use give back the memory that they
+// cache pages in, and the writer's too.
+func (s *Store) Shrink(ctx context.Context) error {
+	if s.d.Shrink == "" {
+		return nil
+	}
+	var err error
+	for range cap(s.readers) {
+		select {
+		case c := <-s.readers:
+			if c != nil {
+				err = errors.Join(err, c.exec(ctx, s.d.Shrink))
+			}
+			s.readers <- c
+		default:
+		}
+	}
+	return errors.Join(err, s.Update(ctx, func(tx *Tx) error { return tx.w.exec(ctx, s.d.Shrink) }))
+}
 
 // Ping says whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {

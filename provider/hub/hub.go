@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -28,10 +29,12 @@ import (
 )
 
 // keepLoaded is how many rooms that nothing happens in stay in memory at most,
-// and keepIdle for how long. A room is read again when something happens.
+// and keepIdle for how long. A room is read again when something happens. manyRooms
+// is how many must leave for their memory to be given back to the system.
 const (
 	keepLoaded = 2000
 	keepIdle   = 15 * time.Second
+	manyRooms  = 500
 )
 
 // Credentials say whose a credential is, for package room and for requests. Need
@@ -132,30 +135,43 @@ func (h *Hub) evict() {
 func (h *Hub) Run(ctx context.Context) {
 	t := time.NewTicker(keepIdle / 3)
 	defer t.Stop()
+	dropped := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			h.dropIdle(h.cfg.Now().Add(-keepIdle))
+		}
+		n, left := h.dropIdle(h.cfg.Now().Add(-keepIdle))
+		// When it has become quiet after a time when much happened, the memory of
+		// that time is given back at once, which the runtime would do bit by bit.
+		if dropped += n; dropped >= manyRooms && left < dropped/4 {
+			dropped = 0
+			if err := h.cfg.Store.Shrink(ctx); err != nil && ctx.Err() == nil {
+				h.cfg.Logger.Warn("the database's memory is not given back", "error", err)
+			}
+			debug.FreeOSMemory()
 		}
 	}
 }
 
-// dropIdle drops the rooms in which nothing happened since a time.
-func (h *Hub) dropIdle(since time.Time) {
+// dropIdle drops the rooms in which nothing happened since a time, and says how
+// many, and how many are left.
+func (h *Hub) dropIdle(since time.Time) (dropped, left int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for uri, r := range h.rooms {
 		r.mu.Lock()
 		if !r.busy && r.used.Before(since) {
 			delete(h.rooms, uri)
+			dropped++
 		}
 		r.mu.Unlock()
 	}
 	if len(h.rooms) == 0 {
 		h.rooms = map[mimi.RoomURI]*hosted{} // maps don't shrink
 	}
+	return dropped, len(h.rooms)
 }
 
 // state is a room in memory.

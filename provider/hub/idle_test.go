@@ -23,14 +23,12 @@ func TestIdleRoomsLeaveMemory(t *testing.T) {
 	rooms[1].busy = true
 	now = now.Add(time.Minute)
 	rooms[2].used = now
-	h.dropIdle(now.Add(-keepIdle))
-	if h.Loaded() != 2 {
-		t.Errorf("%d rooms are in memory, not 2", h.Loaded())
+	if dropped, left := h.dropIdle(now.Add(-keepIdle)); dropped != 1 || left != 2 || h.Loaded() != 2 {
+		t.Errorf("%d rooms were dropped and %d are left, %d are in memory, not 1 and 2", dropped, left, h.Loaded())
 	}
 	rooms[1].busy = false
-	h.dropIdle(now.Add(time.Second))
-	if h.Loaded() != 0 {
-		t.Errorf("%d rooms are in memory, not none", h.Loaded())
+	if dropped, left := h.dropIdle(now.Add(time.Second)); dropped != 2 || left != 0 || h.Loaded() != 0 {
+		t.Errorf("%d rooms were dropped and %d are left, %d are in memory, not 2 and none", dropped, left, h.Loaded())
 	}
 	if again, err := h.room(rooms[0].uri); err != nil || again == rooms[0] {
 		t.Errorf("a room that was dropped is not read anew: %v", err)

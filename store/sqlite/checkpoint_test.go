@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/comity-im/comity/store"
@@ -69,4 +71,37 @@ func TestLogRestartsUnderLoad(t *testing.T) {
 		t.Errorf("the log grew to %d pages of the %d that were written", largest, commits*pages)
 	}
 	t.Logf("the log had %d pages at most, of %d that were written", largest, commits*pages)
+}
+
+// Memory can be given back while there is work.
+func TestShrink(t *testing.T) {
+	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "a.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for j := range 50 {
+				uri := fmt.Sprintf("mimi://hub.example/r/%d-%d", i, j)
+				if err := s.Update(t.Context(), func(tx *store.Tx) error {
+					_, err := tx.CreateRoom(store.Room{URI: uri, Hub: "hub.example"})
+					return err
+				}); err != nil {
+					t.Error(err)
+				}
+				if err := s.View(t.Context(), func(tx *store.Tx) error {
+					_, err := tx.Room(uri)
+					return err
+				}); err != nil {
+					t.Error(err)
+				}
+				if err := s.Shrink(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
