@@ -404,6 +404,12 @@ func (m *member) create(uri mimi.RoomURI, preset policy.Preset, adjust ...func(*
 
 func (m *member) founds(uri mimi.RoomURI, preset policy.Preset, adjust ...func(*policy.Components, *[]mimi.UserRolePair)) (*room.Room, *clientapi.CreateRoomRequest) {
 	m.Helper()
+	return m.make(m.params(uri, preset, adjust...))
+}
+
+// params is what a room is made from.
+func (m *member) params(uri mimi.RoomURI, preset policy.Preset, adjust ...func(*policy.Components, *[]mimi.UserRolePair)) room.CreateParams {
+	m.Helper()
 	info, err := m.svc.Info(m.p.ctx)
 	m.must(err)
 	var sender mls.ExternalSender
@@ -422,11 +428,17 @@ func (m *member) founds(uri mimi.RoomURI, preset policy.Preset, adjust ...func(*
 	}
 	id := make([]byte, 16)
 	rand.Read(id)
-	r, err := room.Create(rand.Reader, roomConfig(), room.CreateParams{
+	return room.CreateParams{
 		Room: uri, GroupID: fmt.Appendf(nil, "mimi://%s/g/%x", uri.Host(), id), CipherSuite: testSuite, HubSender: sender, FrankingAgent: &agent,
 		Leaf: m.leaf(), Lifetime: mls.Lifetime{NotAfter: uint64(m.p.now().Add(400 * 24 * time.Hour).Unix())},
 		Metadata: mimi.RoomMetaData{RoomName: uri.Name()}, Components: components, Participants: list,
-	})
+	}
+}
+
+// make makes a room, and what its hub is to be told.
+func (m *member) make(p room.CreateParams) (*room.Room, *clientapi.CreateRoomRequest) {
+	m.Helper()
+	r, err := room.Create(rand.Reader, roomConfig(), p)
 	m.must(err)
 	first, tree, err := r.First(rand.Reader)
 	m.must(err)
