@@ -193,7 +193,7 @@ func (c *Client) resolveOnce(ctx context.Context, r *roomState, p *pendingRecord
 				return err
 			}
 			if notFound(err) {
-				if _, err := c.lost(ctx, r); err != nil {
+				if _, err := c.lost(ctx, r, true); err != nil {
 					return err
 				}
 			}

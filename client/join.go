@@ -43,6 +43,7 @@ func (c *Client) Join(ctx context.Context, uri mimi.RoomURI, code, role string) 
 		secret = []byte(code)
 	}
 	c.mu.Lock()
+	lost := r.rec.standing == Lost
 	r.insists = true
 	defer func() {
 		c.mu.Lock()
@@ -59,7 +60,18 @@ func (c *Client) Join(ctx context.Context, uri mimi.RoomURI, code, role string) 
 	if err != nil {
 		return err
 	}
-	return c.join(ctx, r, secret, role)
+	err = c.join(ctx, r, secret, role)
+	var denied *JoinError
+	if lost && errors.As(err, &denied) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, failed := c.write(ctx, func(*batch) error {
+			r.rec.standing, r.rec.why = Lost, c.whyLost(uri)
+			return nil
+		}, r)
+		return errors.Join(err, failed)
+	}
+	return err
 }
 
 // join makes an external Commit (RFC 9420 §12.4.3.2) and brings it through. The

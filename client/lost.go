@@ -33,7 +33,7 @@ func (c *Client) whyLost(uri mimi.RoomURI) string {
 	if uri.Host() != c.self.user.Host() {
 		who = "a user of " + string(uri.Host()) + " can make it again, by room refound"
 	}
-	return fmt.Sprintf("its hub %s has lost the room; what was said stays here; %s", uri.Host(), who)
+	return fmt.Sprintf("its hub %s does not have the room any more; what was said stays here; %s", uri.Host(), who)
 }
 
 // notFound reports whether a provider answered that there is no such room.
@@ -42,15 +42,16 @@ func notFound(err error) bool {
 	return errors.As(err, &e) && e.Code == clientapi.CodeNotFound
 }
 
-// lost looks whether the hub has lost a room, after it, or this device's provider, said that there is none. If the hub has it
-// still, the device comes in anew.
-func (c *Client) lost(ctx context.Context, r *roomState) (bool, error) {
+// lost looks whether the hub has lost a room, after it said so, or this device's provider did not name the room. If the hub
+// has it still, or may have and not let this device in, the device tries to come in anew.
+func (c *Client) lost(ctx context.Context, r *roomState, said bool) (bool, error) {
 	_, err := c.groupInfo(ctx, r.uri, nil)
 	var denied *JoinError
-	gone := errors.As(err, &denied) || notFound(err)
-	if err != nil && !gone {
+	denies := errors.As(err, &denied) || notFound(err)
+	if err != nil && !denies {
 		return false, err
 	}
+	gone := denies && (said || r.uri.Host() == c.self.user.Host())
 	c.mu.Lock()
 	events, err := c.write(ctx, func(b *batch) error {
 		if r.rec.standing != Joined {
@@ -90,39 +91,44 @@ func (c *Client) seek(ctx context.Context, unheard map[*roomState]bool) error {
 	}
 	c.mu.Unlock()
 	for _, r := range missing {
-		if _, err := c.lost(ctx, r); err != nil {
+		if _, err := c.lost(ctx, r, false); err != nil {
 			return err
 		}
 	}
 	for _, r := range lost {
-		_, err := c.groupInfo(ctx, r.uri, nil)
-		var denied *JoinError
-		if errors.As(err, &denied) || notFound(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		c.mu.Lock()
-		_, err = c.write(ctx, func(b *batch) error {
-			if r.rec.standing != Lost {
-				return nil
-			}
-			r.rec.standing, r.rec.why = Joined, ""
-			return b.repair(r, foundedElsewhere)
-		}, r)
-		c.mu.Unlock()
-		if err != nil {
+		if _, err := c.rediscover(ctx, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// rediscover looks whether a room that the hub had lost is there again, and if it is notes that this device is to come in.
+func (c *Client) rediscover(ctx context.Context, r *roomState) (bool, error) {
+	_, err := c.groupInfo(ctx, r.uri, nil)
+	var denied *JoinError
+	if errors.As(err, &denied) || notFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err = c.write(ctx, func(b *batch) error {
+		if r.rec.standing != Lost {
+			return nil
+		}
+		r.rec.standing, r.rec.why = Joined, ""
+		return b.repair(r, foundedElsewhere)
+	}, r)
+	return err == nil, err
+}
+
 // foundAgain makes a room anew that its hub has lost, and brings the others in. The room's op is held.
 func (c *Client) foundAgain(ctx context.Context, r *roomState) error {
 	if r.uri.Host() != c.self.user.Host() {
-		return fmt.Errorf("client: %s has lost %s; only one of its own users can found it again", r.uri.Host(), r.uri)
+		return fmt.Errorf("client: %s does not have %s any more; only one of its own users can found it again", r.uri.Host(), r.uri)
 	}
 	c.mu.Lock()
 	g, err := c.held(ctx, r)
@@ -132,6 +138,11 @@ func (c *Client) foundAgain(ctx context.Context, r *roomState) error {
 	}
 	if g == nil {
 		return &NoRoomError{r.uri, r.rec.standing, r.rec.why}
+	}
+	if there, err := c.rediscover(ctx, r); err != nil {
+		return err
+	} else if there { // somebody was faster
+		return c.comeIn(ctx, r)
 	}
 	var others []mimi.UserURI
 	for _, p := range g.View().Participants() {
@@ -157,6 +168,10 @@ func (c *Client) foundAgain(ctx context.Context, r *roomState) error {
 		return err
 	}
 	if err := c.resolve(ctx, r); err != nil {
+		var e *clientapi.Error
+		if errors.As(err, &e) && e.Code == clientapi.CodeConflict {
+			return fmt.Errorf("client: %s has another room of that name now, which you are not in: %w", r.uri.Host(), err)
+		}
 		return err
 	}
 	return c.bringBack(ctx, r, others)

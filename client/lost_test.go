@@ -62,7 +62,7 @@ func TestRoomLost(t *testing.T) {
 	}
 	gone := func(r client.Room) bool { return r.Standing == client.Lost }
 	r := bob.waitRoom(uri, "the loss", gone)
-	if !strings.Contains(r.Why, "its hub a.example has lost the room") || !strings.Contains(r.Why, "a user of a.example can make it again") {
+	if !strings.Contains(r.Why, "its hub a.example does not have the room any more") || !strings.Contains(r.Why, "a user of a.example can make it again") {
 		t.Errorf("Bob is told: %s", r.Why)
 	}
 	alice.waitRoom(uri, "the loss", gone) // she notices by herself: her provider does not have her in it
@@ -70,6 +70,12 @@ func TestRoomLost(t *testing.T) {
 	bob.restart()
 	if err := bob.Refound(w.ctx, uri); err == nil || !strings.Contains(err.Error(), "only one of its own users can found it again") {
 		t.Errorf("Bob founds it again: %v", err)
+	}
+	if err := bob.Join(w.ctx, uri, "", ""); err == nil {
+		t.Error("Bob joins what is not there")
+	}
+	if r, err := bob.Room(w.ctx, uri); err != nil || !gone(r) || r.Participants != 3 {
+		t.Errorf("Bob's room is %+v (%v)", r, err)
 	}
 	if err := alice.Refound(w.ctx, uri); err != nil {
 		t.Fatal(err)

@@ -285,7 +285,7 @@ func (c *Client) sendNext(ctx context.Context, r *roomState) (bool, error) {
 	if err != nil {
 		if why := final(err); why != "" {
 			if notFound(err) {
-				if _, err := c.lost(ctx, r); err != nil {
+				if _, err := c.lost(ctx, r, true); err != nil {
 					return false, err
 				}
 				return false, errWait // until the device comes in anew, or the room is founded again
