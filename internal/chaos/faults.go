@@ -172,6 +172,11 @@ var faults = []fault{
 	{"delay", between(mood{delay: 150 * time.Millisecond})},
 	{"loss: a tenth of the pieces comes late, as when TCP repeats them", between(mood{loss: 10})},
 	{"reordering: connections overtake each other", between(mood{reorder: 400 * time.Millisecond})},
+	{"packets between providers: some lost, twice, spoiled, out of order", func(ctx context.Context, w *world, r *rand.Rand) {
+		w.rain(weather{lose: 5 + r.IntN(40), double: 10, spoil: 40, late: 5})
+		pause(ctx, time.Second, 5*time.Second, r)
+		w.rain(weather{})
+	}},
 	{"connections cut in the middle of records", between(mood{cut: 10})},
 	{"all connections reset", func(_ context.Context, w *world, r *rand.Rand) { w.network(r).reset() }},
 }
@@ -179,7 +184,8 @@ var faults = []fault{
 // faults breaks things, mostly one after the other and sometimes two at a time.
 func (w *world) faults(ctx context.Context, r *rand.Rand) {
 	list := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
-		return len(w.Faults) > 0 && !slices.Contains(w.Faults, f.name) || w.Database == nil && (strings.Contains(f.name, "PostgreSQL") || strings.Contains(f.name, "LISTEN"))
+		return len(w.Faults) > 0 && !slices.Contains(w.Faults, f.name) || w.Database == nil && (strings.Contains(f.name, "PostgreSQL") || strings.Contains(f.name, "LISTEN")) ||
+			w.wire == nil && strings.HasPrefix(f.name, "packets")
 	})
 	var lanes sync.WaitGroup
 	defer lanes.Wait()
@@ -205,6 +211,13 @@ func (w *world) faults(ctx context.Context, r *rand.Rand) {
 				f.do(ctx, w, r)
 			}
 		})
+	}
+}
+
+// rain changes what happens to packets, if there is a wire.
+func (w *world) rain(x weather) {
+	if w.wire != nil {
+		w.wire.set(x)
 	}
 }
 

@@ -128,6 +128,14 @@ func (w *world) arrives(ctx context.Context) (time.Duration, error) {
 
 // report is what came of a run.
 func (w *world) report(start time.Time) *Report {
+	if w.wire != nil {
+		w.wire.mu.Lock()
+		for what, n := range map[string]int{"passed": w.wire.counts.passed, "lost": w.wire.counts.lost, "doubled": w.wire.counts.doubled,
+			"spoiled": w.wire.counts.spoiled, "out of order": w.wire.counts.late} {
+			w.counts["packets "+what] += n
+		}
+		w.wire.mu.Unlock()
+	}
 	r := &Report{Seed: w.Seed, Took: time.Since(start), Counts: w.counts, Findings: w.findings}
 	for _, m := range w.members {
 		m.seenMu.Lock()

@@ -47,6 +47,7 @@ type world struct {
 	cluster *cluster.Cluster
 	links   map[[2]string]*proxy // from one provider to another
 	doors   map[string]*proxy    // to a provider, from its clients
+	wire    *wire                // between the proxies and providers; nil: there can be none here
 	members []*member
 	rooms   []mimi.RoomURI
 	core    []*member // in all rooms, all the time
@@ -129,6 +130,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 func (w *world) start(ctx context.Context) (err error) {
+	if w.wire, err = newWire(w.Seed); err != nil {
+		w.Log("skipped: faults of single packets: %v", err)
+	}
+	err = nil
 	own := map[string]string{}
 	if w.Store != "" {
 		own[domains[0]] = fmt.Sprintf("store = %q", w.Store)
@@ -136,7 +141,12 @@ func (w *world) start(ctx context.Context) (err error) {
 	w.cluster, err = cluster.Start(ctx, cluster.Options{
 		Dir: w.Dir, Domains: domains, Command: w.Command, Own: own, Tables: "[limits]\npeer_per_second = 10000.0\npeer_burst = 10000\nkeys_per_requester = 100000\n",
 		Via: func(from, to, address string) string {
-			p, err2 := newProxy(w.Seed, address)
+			over, err2 := w.over(address)
+			if err2 != nil {
+				err = err2
+				return address
+			}
+			p, err2 := newProxy(w.Seed, over)
 			if err2 != nil {
 				err = err2
 				return address
@@ -163,7 +173,11 @@ func (w *world) start(ctx context.Context) (err error) {
 		w.doors[domains[0]].add(n.Clients)
 		for to, p := range w.links {
 			if to[1] == domains[0] {
-				p.add(n.Federation)
+				over, err := w.over(n.Federation)
+				if err != nil {
+					return err
+				}
+				p.add(over)
 			}
 		}
 	}
@@ -203,6 +217,14 @@ func (w *world) start(ctx context.Context) (err error) {
 	return nil
 }
 
+// over is an address as it is reached over the wire, if there is one.
+func (w *world) over(address string) (string, error) {
+	if w.wire == nil {
+		return address, nil
+	}
+	return w.wire.forward(address)
+}
+
 func (w *world) stop() {
 	for _, m := range w.members {
 		m.stop()
@@ -216,6 +238,9 @@ func (w *world) stop() {
 	}
 	for _, p := range w.doors {
 		p.close()
+	}
+	if w.wire != nil {
+		w.wire.close()
 	}
 }
 
@@ -302,6 +327,7 @@ const healTime = 150 * time.Second
 
 // heal ends all faults and waits until nobody has anything left to do.
 func (w *world) heal(ctx context.Context) error {
+	w.rain(weather{})
 	for _, p := range w.links {
 		p.set(mood{})
 	}

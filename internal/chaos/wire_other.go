@@ -1,0 +1,5 @@
+//go:build !linux
+
+package chaos
+
+func newWire(uint64) (*wire, error) { return nil, errNoWire }
