@@ -462,6 +462,9 @@ func (b *batch) elsewhere(r *roomState, m *mimi.Message, at mimi.Millis) (bool, 
 	if !founding(m) {
 		return true, b.repair(r, foundedElsewhere)
 	}
+	if r.rec.repair == foundedElsewhere {
+		r.rec.repair = "" // now its founding is seen
+	}
 	return true, b.repair(r, foundedAnew)
 }
 

@@ -495,6 +495,23 @@ func TestRefoundWhoMay(t *testing.T) {
 		t.Error(err)
 	}
 
+	// one of them has more rights than the other
+	w = newWorld(t, policy.Direct, func(c *policy.Components, list *[]mimi.UserRolePair) {
+		owner := c.Roles.Roles[2]
+		owner.RoleIndex, owner.RoleName, owner.RoleCapabilities = 4, "owner", slices.Clone(owner.RoleCapabilities)
+		without(c, list)
+		c.Roles.Roles = append(c.Roles.Roles, owner)
+		(*list)[0].RoleIndex = 4
+	}, bob)
+	b = w.device(bob, "b1")
+	w.must(w.devices[0].commit(w.devices[0].room.AddUsers(rand.Reader, 0, Addition{User: bob, KeyPackages: []mls.KeyPackage{b.keyPackage()}})))
+	if _, err := b.commit(b.room.ReInit(rand.Reader, next)); err == nil {
+		t.Error("Bob may send a ReInit")
+	}
+	if err := b.refound("next", nil); err != nil {
+		t.Error(err)
+	}
+
 	w = newWorld(t, policy.Cooperative, without)
 	b = w.device(bob, "b1")
 	w.must(w.devices[0].add("ordinary_user", b))
