@@ -280,6 +280,28 @@ func TestRefoundFromOutside(t *testing.T) {
 	}
 }
 
+// TestRefoundMeanwhile: Carol was away when the room was founded anew from outside, and somebody was added. Her device sees that
+// it was founded, and comes in by itself though there is somebody in it whom it does not know.
+func TestRefoundMeanwhile(t *testing.T) {
+	w, alice, bob, carol, uri := three(t, client.NewRoom{})
+	before := alice.group(uri)
+	carol.link.setCut(true)
+	alice.astray(uri, forbidden(t, bob, uri, carol.User()))
+	if err := alice.Refound(w.ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	dave := w.device("dave@b.example/phone")
+	if err := alice.Add(w.ctx, uri, dave.User(), ""); err != nil {
+		t.Fatal(err)
+	}
+	dave.waitKind(client.EventJoined)
+	waitGroup(t, uri, before, alice, bob)
+	carol.link.setCut(false)
+	waitGroup(t, uri, before, alice, bob, carol, dave)
+	dave.say(uri, "hello")
+	carol.waitText("hello")
+}
+
 // TestRemovedAfterRestore: a hub went back to a backup of before Mallory was removed, and Dan banned. Nobody is kept in by
 // that: the devices that saw them go take them out again when they come back in, and so does a room that is founded anew.
 func TestRemovedAfterRestore(t *testing.T) {
