@@ -122,7 +122,7 @@ func (tx *Tx) PutRecords(id int64, records []Record) error {
 // AppendEvents adds events at the end of a room's log, if its version is still
 // ifVersion and their acceptance times are after the last one; else
 // ErrConflict. It sets their Seq. Events with a Digest that the log has already
-// are ErrConflict too.
+// are ErrConflict too. After an error the transaction must be given up.
 func (tx *Tx) AppendEvents(id, ifVersion int64, events []Event) error {
 	if len(events) == 0 {
 		return nil
@@ -133,7 +133,8 @@ func (tx *Tx) AppendEvents(id, ifVersion int64, events []Event) error {
 
 // AppendFollowed adds events at the end of the log of a room that is hosted
 // elsewhere, in the order they arrived. It sets their Seq. Events with a Digest
-// that the log has already are ErrConflict.
+// that the log has already are ErrConflict. After an error the transaction must be
+// given up.
 func (tx *Tx) AppendFollowed(id int64, events []Event) error {
 	if len(events) == 0 {
 		return nil
@@ -171,7 +172,7 @@ func (tx *Tx) append(id int64, events []Event, update string, args ...any) error
 const eventsAtOnce = 16
 
 const (
-	insertEvent     = "INSERT INTO room_log (room_id, seq, kind, epoch, accepted_ms, digest, source, audience, clients, body) VALUES " + eventValues
+	insertEvent     = " INTO room_log (room_id, seq, kind, epoch, accepted_ms, digest, source, audience, clients, body) VALUES " + eventValues
 	eventValues     = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	eventParameters = 10
 )
@@ -181,9 +182,9 @@ var insertEventsAtOnce = insertEvent + strings.Repeat(", "+eventValues, eventsAt
 
 // insertEvents inserts one event or eventsAtOnce.
 func (tx *Tx) insertEvents(id int64, events []Event) error {
-	query := insertEvent
+	query := tx.s.insertEvent
 	if len(events) > 1 {
-		query = insertEventsAtOnce
+		query = tx.s.insertEvents
 	}
 	args := make([]any, 0, eventsAtOnce*eventParameters)
 	for i := range events {

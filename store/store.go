@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -62,6 +63,10 @@ type Dialect struct {
 	// Between is called by the one writer after each commit, with what runs a
 	// statement on its connection. May be nil.
 	Between func(exec func(query string) error)
+	// Insert begins a statement that inserts rows and need not be undone by itself
+	// when it fails, because its transaction is: to be able to is dear in SQLite.
+	// Empty: INSERT.
+	Insert string
 	// Shrink is a statement by which a connection gives memory back; empty: none.
 	Shrink string
 	// Closing is called when the writer has ended. May be nil.
@@ -87,6 +92,8 @@ type Store struct {
 	write   *sql.DB
 	queries sync.Map // query text → rebound text
 
+	insertEvent, insertEvents string // one, eventsAtOnce
+
 	hints      *hints // nil: there is one node only
 	publishing sync.WaitGroup
 
@@ -105,6 +112,8 @@ func Open(ctx context.Context, d *Dialect, read, write *sql.DB) (*Store, error) 
 		return nil, err
 	}
 	s := &Store{d: d, read: read, write: write, closing: make(chan struct{}), done: make(chan struct{})}
+	insert := cmp.Or(d.Insert, "INSERT")
+	s.insertEvent, s.insertEvents = insert+insertEvent, insert+insertEventsAtOnce
 	if d.Bus != nil {
 		s.hints = newHints(d.Bus)
 		s.publishing.Add(1)

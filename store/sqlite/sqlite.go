@@ -34,6 +34,7 @@ var dialect = store.Dialect{
 	Retry:        func(error) bool { return false },
 	Duplicate:    duplicate,
 	SingleWriter: true,
+	Insert:       "INSERT OR FAIL",
 	Shrink:       "PRAGMA shrink_memory",
 	Readers:      readers,
 	SizeQuery:    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",

@@ -303,6 +303,36 @@ func digests(t *testing.T, s *store.Store) {
 	update(t, s, func(tx *store.Tx) error { return tx.AppendEvents(id, 1, []store.Event{event(1, 200)}) })
 	wantErr(t, s.Update(ctx, func(tx *store.Tx) error { return tx.AppendEvents(id, 1, []store.Event{event(2, 300), event(1, 301)}) }), store.ErrConflict)
 	update(t, s, func(tx *store.Tx) error { return tx.AppendFollowed(other, []store.Event{event(1, 50)}) })
+	// Many that are inserted together, beside others that are taken: all or none.
+	third := newRoom(t, s, "r3")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			var list []store.Event
+			for j := range 40 {
+				e := event(byte(j), int64(1000+j))
+				e.Digest[2], e.Digest[3] = byte(i), 1
+				list = append(list, e)
+			}
+			if i%2 == 1 {
+				list[30].Digest = list[i].Digest
+			}
+			err := s.Update(ctx, func(tx *store.Tx) error { return tx.AppendFollowed(third, slices.Clone(list)) })
+			if i%2 == 1 {
+				wantErr(t, err, store.ErrConflict)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	view(t, s, func(tx *store.Tx) error {
+		list, err := tx.Events(third, 0, 1000)
+		if r, _ := tx.RoomByID(third); len(list) != 4*40 || r.LastSeq != 4*40 {
+			t.Errorf("%d events are there, the last is %d, after four times 40 were taken and others refused", len(list), r.LastSeq)
+		}
+		return err
+	})
 	view(t, s, func(tx *store.Tx) error {
 		r, err := tx.RoomByID(id)
 		if r.LastSeq != 1 || r.LastMillis != 200 {
