@@ -50,6 +50,7 @@ func knownPeer(row store.Peer) (KnownPeer, error) {
 // KnownPeers returns the peers of which the database has something.
 func (p *Provider) KnownPeers(ctx context.Context) (list []KnownPeer, err error) {
 	err = p.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		list = nil
 		rows, err := tx.Peers()
 		for _, row := range rows {
 			k, err := knownPeer(row)

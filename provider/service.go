@@ -170,6 +170,7 @@ func (s service) CreateRoom(ctx context.Context, d clientapi.Device, room mimi.R
 // user's other devices are there, or the user is listed.
 func (s service) Rooms(ctx context.Context, d clientapi.Device) (list []clientapi.RoomInfo, err error) {
 	err = s.p.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		list = nil
 		own, err := tx.Memberships(string(d.Client))
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"sync"
 	"testing/fstest"
 	"time"
@@ -57,6 +58,8 @@ type Dialect struct {
 	Retry func(error) bool
 	// Duplicate says whether err is a violated uniqueness.
 	Duplicate func(error) bool
+	// Unsupported says whether the engine has no such function or statement; may be nil.
+	Unsupported func(error) bool
 	// SingleWriter makes one goroutine run all writing transactions, many of
 	// them in one commit.
 	SingleWriter bool
@@ -245,17 +248,44 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
-// Size is the size of the database in bytes.
+// Size is the size of the database in bytes; 0 if the engine does not say.
 func (s *Store) Size(ctx context.Context) (n int64, err error) {
 	err = s.View(ctx, func(tx *Tx) error { return tx.row(s.d.SizeQuery).Scan(&n) })
+	if err != nil && s.d.Unsupported != nil && s.d.Unsupported(err) {
+		return 0, nil
+	}
 	return n, err
 }
 
-// View runs f on one consistent state of the database.
+// View runs f on one consistent state of the database. Where engines repeat
+// transactions that collide f may run more than once.
 func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
 	if s.d.SingleWriter {
 		return s.viewKept(ctx, f)
 	}
+	return s.repeated(ctx, func() error { return s.viewOnce(ctx, f) })
+}
+
+// collisions is how often a transaction that collides with others is repeated,
+// after ever longer waits of up to 64 ms: two seconds or so in all.
+const collisions = 40
+
+// repeated runs a transaction again as long as it collides with others.
+func (s *Store) repeated(ctx context.Context, once func() error) error {
+	for try := 0; ; try++ {
+		err := once()
+		if err == nil || try >= collisions || !s.d.Retry(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(time.Duration(2<<min(try, 5)) * time.Millisecond)): // not all at once again
+		}
+	}
+}
+
+func (s *Store) viewOnce(ctx context.Context, f func(*Tx) error) error {
 	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.d.ViewIsolation})
 	if err != nil {
 		return s.fail(err)
@@ -306,17 +336,7 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 	if s.d.SingleWriter {
 		return s.enqueue(ctx, f)
 	}
-	for try := 0; ; try++ {
-		err := s.updateOnce(ctx, f)
-		if err == nil || try >= 9 || !s.d.Retry(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Duration(1<<min(try, 5)) * time.Millisecond):
-		}
-	}
+	return s.repeated(ctx, func() error { return s.updateOnce(ctx, f) })
 }
 
 func (s *Store) updateOnce(ctx context.Context, f func(*Tx) error) error {

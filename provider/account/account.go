@@ -252,6 +252,7 @@ func (a *Accounts) forget(client mimi.ClientURI) {
 func (a *Accounts) Devices(ctx context.Context, user mimi.UserURI) (list []clientapi.DeviceInfo, err error) {
 	now := a.cfg.Now().Unix()
 	err = a.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		list = nil
 		clients, err := tx.Clients(string(user))
 		if err != nil {
 			return err

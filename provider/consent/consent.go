@@ -303,6 +303,7 @@ func (c *Consents) Change(ctx context.Context, user mimi.UserURI, change clienta
 // List returns where a user stands with others.
 func (c *Consents) List(ctx context.Context, user mimi.UserURI) (list []clientapi.Consent, err error) {
 	err = c.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		list = nil
 		entries, err := tx.ConsentsOf(string(user))
 		for _, e := range entries {
 			var given keyPackages

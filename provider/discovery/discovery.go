@@ -141,6 +141,7 @@ func (d *Discovery) matches(ctx context.Context, q *mimi.QueryElement) (users []
 	}
 	var fields []store.ProfileField
 	err = d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		users, fields = nil, nil
 		switch q.SearchType {
 		case mimi.SearchHandle:
 			users, err = d.byHandle(tx, search)
@@ -188,6 +189,7 @@ func (d *Discovery) among(ctx context.Context, users []string, elements []*mimi.
 		return users, nil
 	}
 	err = d.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		rest = nil
 		for _, u := range users {
 			fields, err := tx.Profile(u)
 			if err != nil {
@@ -263,6 +265,7 @@ func (d *Discovery) answer(ctx context.Context, users []string) (*mimi.Identifie
 	}
 	resp := &mimi.IdentifierResponse{ResponseCode: mimi.QuerySuccess}
 	err := d.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		resp.URI, resp.FoundProfiles = nil, nil
 		for _, u := range users {
 			fields, err := tx.Profile(u)
 			if err != nil {
@@ -346,6 +349,7 @@ func asciiLower(s string) string {
 // Profile returns what a user says of themselves.
 func (d *Discovery) Profile(ctx context.Context, user mimi.UserURI) (list []clientapi.ProfileField, err error) {
 	err = d.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		list = nil
 		fields, err := tx.Profile(string(user))
 		for _, f := range fields {
 			list = append(list, clientapi.ProfileField{Source: f.Source, Name: f.Name, Value: f.Value, Findable: f.Findable, Shown: f.Shown})

@@ -42,7 +42,8 @@ func (h *Hub) JoinCodes(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI
 		if err != nil {
 			return nil, err
 		}
-		return list, h.cfg.Store.View(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		err = h.cfg.Store.View(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+			list = nil
 			codes, err := tx.JoinCodes(st.row.ID)
 			listed := listedCodes(st.room.View())
 			for _, c := range codes {
@@ -56,6 +57,7 @@ func (h *Hub) JoinCodes(ctx context.Context, uri mimi.RoomURI, user mimi.UserURI
 			}
 			return err
 		})
+		return list, err
 	})
 }
 

@@ -41,8 +41,9 @@ var dialect = store.Dialect{
 		var e *pgconn.PgError
 		return errors.As(err, &e) && e.Code == "23505"
 	},
-	SizeQuery:  "SELECT pg_database_size(current_database())",
-	ClockQuery: "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000 AS BIGINT)",
+	Unsupported: unsupported,
+	SizeQuery:   "SELECT pg_database_size(current_database())",
+	ClockQuery:  "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000 AS BIGINT)",
 }
 
 // Open connects to the database at url (postgres://user:password@host/name)
