@@ -223,6 +223,16 @@ func (c *Client) resolveOnce(ctx context.Context, r *roomState, p *pendingRecord
 	switch {
 	case p.kind == pendingJoin && resp.ResponseCode == mimi.UpdateWrongEpoch:
 		return errAgain
+	case resp.ResponseCode == mimi.UpdateWrongEpoch && resp.CurrentEpoch < epoch: // nothing is to be waited for
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, err := c.write(ctx, func(b *batch) error {
+			return b.repair(r, "the hub has gone back to epoch %d, this device is in epoch %d: the hub was restored from a backup", resp.CurrentEpoch, epoch)
+		}, r)
+		if err != nil {
+			return err
+		}
+		return errWait
 	case resp.ResponseCode == mimi.UpdateWrongEpoch:
 		return c.catchUp(ctx, r, func(g *room.Room) bool { return g.View().Epoch() > epoch && g.View().Epoch() >= resp.CurrentEpoch })
 	case resp.ResponseCode == mimi.UpdateNotAllowed && resp.ErrorDescription == room.PendingDescription:
