@@ -129,6 +129,25 @@ type Limits struct {
 	LoginBurst        int     `toml:"login_burst"`
 	AddressPerMinute  float64 `toml:"address_per_minute"`
 	AddressBurst      int     `toml:"address_burst"`
+	Nodes             int     `toml:"nodes"`
+}
+
+// share is what one of several nodes may allow of what is counted in each node's
+// memory, so that all of them together allow no more than the config says.
+func (l Limits) share() Limits {
+	if l.Nodes <= 1 {
+		return l
+	}
+	for _, v := range []*float64{&l.PeerPerSecond, &l.QueriesPerSecond, &l.ClientPerSecond, &l.SubmitsPerSecond, &l.LoginsPerMinute, &l.AddressPerMinute} {
+		*v /= float64(l.Nodes)
+	}
+	for _, v := range []*int{&l.PeerBurst, &l.PeerConcurrent, &l.KeysPerRequester, &l.KeysPerProvider, &l.ReportsPerHour, &l.ClientBurst, &l.ClientConcurrent,
+		&l.ClientConnections, &l.SubmitBurst, &l.LoginBurst, &l.AddressBurst} {
+		if *v > 0 { // 0 has a meaning of its own
+			*v = max(1, *v/l.Nodes)
+		}
+	}
+	return l
 }
 
 // Example is a config file with every setting and its default.
@@ -206,6 +225,7 @@ logins_per_minute = 12.0     # log-ins under one name
 login_burst = 20
 address_per_minute = 60.0    # registrations and log-ins from one address (IPv6: one /64); loopback is not counted
 address_burst = 100
+nodes = 1                    # of how many nodes this is one: rates, bursts and counts are divided by it; files and times are not
 `
 
 // Default is the config of a file that says nothing.
@@ -302,6 +322,9 @@ func (c *Config) Check() error {
 	}
 	if u, err := url.Parse(c.Public.Assets); c.Public.Assets != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 		bad("public.assets: %q is not an https URL", c.Public.Assets)
+	}
+	if c.Limits.Nodes < 1 {
+		return fmt.Errorf("limits.nodes is %d: it must be 1 at least", c.Limits.Nodes)
 	}
 	for _, id := range c.Limits.Suites {
 		if _, ok := suite.Lookup(suite.ID(id)); !ok {

@@ -70,6 +70,7 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*Server, error)
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	cfg.Limits = cfg.Limits.share()
 	s := &Server{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
 	if err := s.open(ctx); err != nil {
 		s.close()
