@@ -26,17 +26,21 @@ func (s *session) posted(ctx context.Context, uri mimi.RoomURI, id content.Messa
 	if err != nil {
 		return err
 	}
-	state := client.Sent
+	state, when := client.Sent, "when the provider can be reached"
 	if err := s.Sent(ctx, uri, id); err != nil {
 		var failed *client.FailedError
 		if errors.As(err, &failed) {
 			return err
 		}
+		var none *client.NoRoomError
+		if errors.As(err, &none) {
+			when = "when the room is there again: " + none.Why
+		}
 		state = client.Sending
 	}
 	return s.cmd.show(s.out, map[string]any{"room": uri, "id": id, "state": state}, func(w io.Writer) {
 		if state == client.Sending {
-			fmt.Fprintf(w, "%s is kept, and sent when the provider can be reached.\n", short(id))
+			fmt.Fprintf(w, "%s is kept, and sent %s.\n", short(id), safe(when))
 			return
 		}
 		fmt.Fprintf(w, "%s sent.\n", short(id))
