@@ -147,12 +147,18 @@ func TestBatchesAreBounded(t *testing.T) {
 	h.write(id, 20, octets)
 	var batches []int
 	h.answer["b.example"] = nil
-	h.d.cfg.Observe = func(_ mimi.ProviderDomain, events int, _ time.Duration, _ error) { batches = append(batches, events) }
+	h.d.cfg.Observe = func(_ mimi.ProviderDomain, events int, _ time.Duration, _ error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		batches = append(batches, events)
+	}
 	h.run()
 	h.eventually("all", func() bool {
 		_, events := h.count("b.example")
 		return events == 20
 	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, n := range batches {
 		if n > batchBytes/octets+1 {
 			t.Errorf("a request has %d events of %d octets", n, octets)
