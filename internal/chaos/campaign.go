@@ -29,12 +29,12 @@ type Total struct {
 func (t *Total) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rounds, %.2f h, %.2f h of them with faults; seeds %d to %d\n", t.Rounds, t.Took.Hours(), t.Faults.Hours(), t.Seeds[0], t.Seeds[len(t.Seeds)-1])
-	kinds := [][2]string{{"fault: ", "faults"}, {"check: ", "checks"}, {"", "operations"}}
+	kinds := [][2]string{{"fault: ", "faults"}, {"check: ", "checks"}, {"packets ", "packets between providers"}, {"", "operations"}}
 	for i, kind := range kinds {
 		sum, lines := 0, strings.Builder{}
 		for _, k := range slices.Sorted(maps.Keys(t.Counts)) {
-			other := strings.HasPrefix(k, kinds[0][0]) || strings.HasPrefix(k, kinds[1][0])
-			if i < 2 && strings.HasPrefix(k, kind[0]) || i == 2 && !other {
+			other := strings.HasPrefix(k, kinds[0][0]) || strings.HasPrefix(k, kinds[1][0]) || strings.HasPrefix(k, kinds[2][0])
+			if i < 3 && strings.HasPrefix(k, kind[0]) || i == 3 && !other {
 				sum += t.Counts[k]
 				fmt.Fprintf(&lines, "  %8d  %s\n", t.Counts[k], strings.TrimPrefix(k, kind[0]))
 			}
