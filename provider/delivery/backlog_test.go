@@ -175,3 +175,30 @@ func TestBatchesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Between batches of what is old there is a rest as long as they took; what is
+// new goes without.
+func TestOldBatchesRest(t *testing.T) {
+	for _, age := range []time.Duration{0, time.Hour} {
+		h := newHub(t)
+		const took = 30 * time.Millisecond
+		h.answer["b.example"] = func(context.Context, mimi.RoomURI, int) error {
+			time.Sleep(took)
+			return nil
+		}
+		h.room("r", time.Now().Add(-age), 4*batchEvents, "b.example")
+		h.run()
+		h.eventually("all", func() bool {
+			_, events := h.count("b.example")
+			return events == 4*batchEvents
+		})
+		calls, _ := h.count("b.example")
+		least := calls[1].Sub(calls[0])
+		for i := 2; i < len(calls); i++ {
+			least = min(least, calls[i].Sub(calls[i-1]))
+		}
+		if rested := least >= 2*took; age > 0 && !rested || least < took {
+			t.Errorf("events %v old: %v between batches at least", age, least)
+		}
+	}
+}

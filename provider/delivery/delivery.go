@@ -38,6 +38,11 @@ const (
 	// to all, however many come back together.
 	logEvents = 2 * batchEvents
 	logOctets = 64 << 20
+	// Where what is sent is older than that, as after an absence, each batch is
+	// followed by a rest as long as it took, up to longestRest: half of the time is
+	// for what is new, elsewhere.
+	restAfter   = 10 * time.Second
+	longestRest = time.Second
 	// batchesInTurn is how many batches of a room are sent before it is the turn of
 	// others that wait.
 	batchesInTurn = 4
@@ -637,6 +642,7 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		return false, err
 	}
 	cursor, room, events := next.cursor, next.room, next.events
+	begun := time.Now()
 	req, n, upto, oldest := p.batch(cursor, events)
 	if upto == cursor.AckedSeq {
 		return false, nil
@@ -666,6 +672,12 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 		p.cursors.keep(store.Waiting{Follower: cursor, RoomURI: room.URI}, next.mark)
 	}
 	p.mu.Unlock()
+	if n > 0 && next.done != nil && upto < next.last && p.d.cfg.Now().Sub(time.UnixMilli(oldest)) > restAfter {
+		select {
+		case <-time.After(min(time.Since(begun), longestRest)):
+		case <-ctx.Done():
+		}
+	}
 	return upto < next.last || next.more, nil
 }
 
