@@ -58,6 +58,8 @@ func (c *Client) lost(ctx context.Context, r *roomState, said bool) (bool, error
 			return nil
 		}
 		if !gone {
+			r.rec.cursor = 0 // where it comes in the positions may begin anew
+			delete(c.newest, r.uri)
 			return b.repair(r, unknownHere)
 		}
 		r.rec.standing, r.rec.why, r.rec.repair = Lost, c.whyLost(r.uri), ""

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/comity-im/comity/client"
 	"github.com/comity-im/comity/clientapi"
+	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/provider"
 )
 
 // lost is a room of Alice, Bob and Carol, at three providers, whose hub went back to a backup of before the room, with Mallory
@@ -195,4 +198,79 @@ func TestHubLost(t *testing.T) {
 			t.Errorf("%s reads %q", d.name, got)
 		}
 	}
+}
+
+// TestFollowerLost: a provider that follows a room has lost everything. Its user registers again with the folder of his device,
+// which comes in again by itself; it keeps what it had.
+func TestFollowerLost(t *testing.T) {
+	w, alice, bob, carol, uri := three(t, client.NewRoom{})
+	bob.say(uri, "before")
+	carol.waitText("before")
+	alice.waitText("before")
+	bob.stop()
+	w.restore("b.example", filepath.Join(t.TempDir(), "empty.db"))
+	w.ahead.Store(int64(5 * time.Minute)) // the others ask for its credential issuers again
+	s, err := w.provider("b.example").Clients().Register(w.ctx, clientapi.Login{User: "bob", Password: "correct horse", Device: "phone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SaveSession(w.ctx, bob.store, client.Session{Session: s}); err != nil {
+		t.Fatal(err)
+	}
+	bob.launch()
+	bob.waitKind(client.EventRepaired)
+	inStep(t, uri, alice, bob, carol)
+	carol.say(uri, "after")
+	for _, d := range []*device{alice, bob, carol} {
+		d.waitText("after")
+		if got := d.texts(uri); !slices.Equal(got, []string{"before", "after"}) {
+			t.Errorf("%s reads %q", d.name, got)
+		}
+	}
+	if r, err := alice.Room(w.ctx, uri); err != nil || r.Clients != 3 {
+		t.Errorf("the room has %d clients (%v)", r.Clients, err)
+	}
+}
+
+// TestUnverifiable: a commit brings somebody in whose credential a device can't verify, for its provider has other issuers of
+// theirs. It says so, and goes on in its other rooms.
+func TestUnverifiable(t *testing.T) {
+	w := newWorld(t, "a.example", "b.example", "c.example")
+	alice, bob, carol := w.device("alice@a.example/phone"), w.device("bob@b.example/phone"), w.device("carol@c.example/phone")
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	if err := w.stores["c.example"].Backup(w.ctx, backup); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := w.provider("a.example").IssuersDocument()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := identity.ParseIssuers(doc, "a.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.adjust = func(c *provider.Config) {
+		c.FixedIssuers = map[mimi.ProviderDomain][]*x509.Certificate{"b.example": wrong}
+	}
+	w.restore("c.example", backup)
+	var rooms []mimi.RoomURI
+	for _, name := range []string{"one", "two"} {
+		uri, err := alice.CreateRoom(w.ctx, client.NewRoom{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := alice.Add(w.ctx, uri, carol.User(), ""); err != nil {
+			t.Fatal(err)
+		}
+		carol.waitRoom(uri, "being in", func(r client.Room) bool { return r.Standing == client.Joined })
+		rooms = append(rooms, uri)
+	}
+	if err := alice.Add(w.ctx, rooms[0], bob.User(), ""); err != nil {
+		t.Fatal(err)
+	}
+	carol.waitRoom(rooms[0], "the trouble", func(r client.Room) bool { return strings.Contains(r.Repair, "a commit can't be followed") })
+	alice.say(rooms[1], "still here?")
+	carol.waitText("still here?")
+	carol.say(rooms[1], "yes")
+	alice.waitText("yes")
 }

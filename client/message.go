@@ -91,7 +91,7 @@ func (b *batch) application(r *roomState, m *mimi.FanoutMessage, seq uint64) err
 		return err
 	}
 	if m.Frank != nil {
-		if _, err := b.agent(r.group, epoch); missing(err) != "" {
+		if _, err := b.agent(r.group, epoch); b.missing(err) != "" {
 			return err // before the message's key is used up
 		}
 	}

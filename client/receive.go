@@ -59,6 +59,7 @@ func (c *Client) take(ctx context.Context, list []clientapi.Event, final bool) (
 	err = c.store.Update(ctx, func(tx Tx) error {
 		b.tx = tx
 		for i := range list {
+			b.final = final && i == 0
 			err := b.event(&list[i])
 			if need = missing(err); need != "" && (i > 0 || !final) {
 				break
@@ -105,6 +106,15 @@ type batch struct {
 	tx     Tx
 	rooms  []*roomState
 	events []Event
+	final  bool // the event is judged with the issuers that are known
+}
+
+// missing is the function missing, where issuers may be waited for.
+func (b *batch) missing(err error) mimi.ProviderDomain {
+	if b.final {
+		return ""
+	}
+	return missing(err)
 }
 
 // touch notes that a room changes.
@@ -323,7 +333,7 @@ func (b *batch) welcome(r *roomState, m *mimi.FanoutMessage) error {
 	in := r.group != nil && r.group.Active() && r.rec.standing == Joined && r.rec.repair == ""
 	g, err := room.JoinWelcome(b.c.roomConfig(), r.uri, w, secrets, m.RatchetTreeOption, r.group)
 	if err != nil {
-		if missing(err) != "" {
+		if b.missing(err) != "" {
 			return err
 		}
 		if in {
@@ -573,7 +583,7 @@ func (b *batch) stapled(r *roomState, m *mimi.FanoutMessage) error {
 // is not followed though the hub let it through: the room stays in its last good
 // state (Decision 85). After any other the device comes in anew.
 func (b *batch) refuse(r *roomState, m *mimi.FanoutMessage, err error) error {
-	if missing(err) != "" {
+	if b.missing(err) != "" {
 		return err
 	}
 	if denial := room.Denied(err); denial != nil {
@@ -660,7 +670,7 @@ func (b *batch) proposals(r *roomState, m *mimi.FanoutMessage) error {
 	before := len(r.group.Group().Pending())
 	list := append([]mimi.Message{m.Message}, m.MoreProposals...)
 	if err := r.group.ReceiveProposals(list...); err != nil {
-		if missing(err) != "" {
+		if b.missing(err) != "" {
 			return err
 		}
 		return b.problem(r, "a proposal can't be taken up: %v", err)

@@ -21,6 +21,8 @@ const (
 	// repairsInARow is how often a device comes into a room anew without
 	// understanding anything in between, before it gives up.
 	repairsInARow = 5
+	// sayAfter is after how many failures in a row a device says that it can't come into a room at present.
+	sayAfter = 5
 )
 
 // Run keeps the device connected and does what is to be done by itself, until
@@ -339,6 +341,7 @@ func (c *Client) dispatch(ctx context.Context, wg *sync.WaitGroup, failed chan<-
 				case errors.Is(err, errWait):
 					r.retryAt = c.cfg.Now().Add(time.Second)
 				default:
+					c.cfg.Logger.Info("looking after a room", "room", string(r.uri), "error", err)
 					r.retryAt = c.cfg.Now().Add(backoff(r.failures))
 					r.failures++
 				}
@@ -476,6 +479,14 @@ func (c *Client) comeIn(ctx context.Context, r *roomState) error {
 		return err
 	case errors.As(err, &denied), errors.As(err, &refused), room.Denied(err) != nil, final(err) != "":
 		return c.bar(ctx, r, err.Error())
+	}
+	c.mu.Lock()
+	stuck := r.failures == sayAfter
+	c.mu.Unlock()
+	if stuck && ctx.Err() == nil && !errors.Is(err, errWait) {
+		if err := c.complain(ctx, r, fmt.Errorf("this device can't come in at present, and goes on trying: %w", err)); err != nil {
+			return err
+		}
 	}
 	return err
 }

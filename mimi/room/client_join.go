@@ -116,14 +116,16 @@ func StageJoin(rand io.Reader, cfg Config, p JoinParams) (*StagedJoin, error) {
 			options.SelfRemoves = append(options.SelfRemoves, m)
 		}
 	}
+	old := &replaced{Verifier: cfg.Verifier}
+	cfg.Verifier = old
 	r := newRoom(cfg)
 	snapshot, err := r.preview(p.Info, p.Tree, view)
 	if err != nil {
 		return nil, err
 	}
 	for _, l := range snapshot.leaves.by(who.User) {
-		if old, err := cfg.Verifier.Identify(&snapshot.tree.Leaf(l).Credential); err == nil && old.Client == who.Client {
-			options.Remove = &l
+		if id, err := cfg.Verifier.Identify(&snapshot.tree.Leaf(l).Credential); err == nil && id.Client == who.Client {
+			options.Remove, old.leaf = &l, snapshot.tree.Leaf(l)
 		}
 	}
 	if options.Remove != nil && slices.ContainsFunc(options.SelfRemoves, func(m *mls.MLSMessage) bool {
@@ -157,6 +159,21 @@ func StageJoin(rand io.Reader, cfg Config, p JoinParams) (*StagedJoin, error) {
 	}
 	j.bundle, err = bundle(join.Message(), nil, join.GroupInfo())
 	return j, err
+}
+
+// replaced is a Verifier that lets pass the leaf which an external Commit replaces by one of the same client: its provider may
+// have other issuers by now, so that nobody else could ever take it out.
+type replaced struct {
+	Verifier
+	leaf *mls.LeafNode // nil: none
+}
+
+func (v *replaced) Verify(leaf *mls.LeafNode) error {
+	err := v.Verifier.Verify(leaf)
+	if err != nil && v.leaf != nil && sameLeaf(leaf, v.leaf) {
+		return nil
+	}
+	return err
 }
 
 // preview reads the room that a client is about to join. Staging the Commit verifies what is taken on trust here.

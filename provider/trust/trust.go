@@ -80,9 +80,10 @@ func (t *Trust) fixed(domain mimi.ProviderDomain) bool {
 	return domain == t.cfg.Domain || t.cfg.Fixed[domain] != nil
 }
 
-// Issuers returns the issuers of a provider and asks it for them if need be.
+// Issuers returns the issuers of a provider, for a device that does not know them
+// or for which a credential did not verify with them: they are asked for again.
 func (t *Trust) Issuers(ctx context.Context, domain mimi.ProviderDomain) ([]*x509.Certificate, error) {
-	if err := t.ensure(ctx, domain, false); err != nil {
+	if err := t.ensure(ctx, domain, true); err != nil {
 		return nil, err
 	}
 	return t.verifier.Anchors(domain), nil
