@@ -128,6 +128,12 @@ func TestHubAnswersGarbage(t *testing.T) {
 	if elsewhere == nil {
 		t.Fatal("Eve's tablet came in without asking")
 	}
+	for _, d := range []*device{alice, bob, cathy} {
+		if err := d.Idle(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inStep(t, uri, alice, bob, cathy) // no epoch is on its way that would look as if she came in
 	for name, bend := range map[string]func(*mimi.GroupInfoResponse){
 		"of another request": func(a *mimi.GroupInfoResponse) { *a = *elsewhere },
 		"bent": func(a *mimi.GroupInfoResponse) {
