@@ -227,7 +227,7 @@ func TestNodesOnRelatives(t *testing.T) {
 	}
 }
 
-// missing are features that CockroachDB or YugabyteDB document as unsupported, as
+// missing are features that, as far as we know, CockroachDB or YugabyteDB lack, as
 // experimental, or as harmful there, by how they look in a statement.
 var missing = map[string]string{
 	`(?i)pg_(try_)?advisory`:                                     "advisory locks (CockroachDB accepts and ignores them; YugabyteDB before 2025.1 has none)",
