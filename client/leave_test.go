@@ -286,6 +286,7 @@ func TestUnheard(t *testing.T) {
 	}
 	bob.setUnreachable(false)
 	bob.waitKind(client.EventRepaired)
+	inStep(t, uri, alice, bob) // a message of the epoch before is not for a device that came in since
 	alice.say(uri, "there you are")
 	bob.waitText("there you are")
 	inStep(t, uri, alice, bob)
