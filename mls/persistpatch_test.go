@@ -163,3 +163,21 @@ func TestStoredVersions(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPatch: no patch makes more than is in it and in what it is for.
+func FuzzPatch(f *testing.F) {
+	f.Add([]byte("0123456789abcdef"), marshal(newPatch([]byte("0123456789abcdef"), []byte("0123456x89abcdeg"))))
+	f.Add([]byte("short"), marshal(&patch{keep: 1 << 31, drop: 1 << 31}))
+	f.Fuzz(func(t *testing.T, old, encoded []byte) {
+		var p patch
+		if tlspl.Unmarshal(encoded, &p) != nil {
+			return
+		}
+		if !bytes.Equal(marshal(&p), encoded) {
+			t.Errorf("%x is encoded as %x", encoded, marshal(&p))
+		}
+		if b, err := p.apply(old); err == nil && len(b) > len(old)+len(encoded) {
+			t.Errorf("%d octets of %d and %d", len(b), len(old), len(encoded))
+		}
+	})
+}

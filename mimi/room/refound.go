@@ -157,8 +157,11 @@ func (h *Hub) mayBring(by mimi.UserURI, next *Hub, n *Next, b *mimi.HandshakeBun
 		return &StateError{Err: fmt.Errorf("only the group that the ReInit names is founded with others in it")}
 	}
 	content, err := next.public.ReadFirst(&b.ProposalOrCommit.MLSMessage)
-	if err != nil || content.Commit == nil {
+	if err != nil {
 		return &StateError{Err: fmt.Errorf("the first commit of the new group can't be read: %w", err)}
+	}
+	if content.Commit == nil {
+		return &StateError{Err: fmt.Errorf("the new group doesn't begin with a commit")}
 	}
 	taken := touched(h.public.Pending())
 	was := make(map[mimi.ClientURI]bool)
