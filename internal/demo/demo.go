@@ -183,7 +183,7 @@ func (s *story) epoch(ctx context.Context, p *person) error {
 	if err != nil {
 		return err
 	}
-	s.print.note("the room is in epoch %d, with %d participants and %d devices", r.Epoch, r.Participants, r.Clients)
+	s.print.note("the room is in epoch %d; participants: %d, devices: %d", r.Epoch, r.Participants, r.Clients)
 	return nil
 }
 
