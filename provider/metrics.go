@@ -25,6 +25,8 @@ type Metrics struct {
 	sync       prometheus.Histogram
 	updates    prometheus.Histogram
 	waiting    prometheus.Gauge
+	points     *prometheus.CounterVec
+	log        prometheus.Gauge
 }
 
 // NewMetrics registers the metrics of a provider.
@@ -58,7 +60,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Name: "comity_store_commit_updates", Help: "Updates that share a commit.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)})
 	m.waiting = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "comity_store_updates_waiting", Help: "Updates that waited for the next commit, when the last one ended."})
-	reg.MustRegister(m.events, m.batch, m.commits, m.commit, m.sync, m.updates, m.waiting)
+	m.points = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "comity_store_checkpoints_total", Help: "Looks at the write-ahead log, which is copied into the database when it is long enough, by result (SQLite)."}, []string{"result"})
+	m.log = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "comity_store_log_bytes", Help: "Size of the write-ahead log (SQLite)."})
+	reg.MustRegister(m.events, m.batch, m.commits, m.commit, m.sync, m.updates, m.waiting, m.points, m.log)
 	return m
 }
 
@@ -114,10 +120,26 @@ func (m *Metrics) Committed(c store.Commit) {
 		result = "failed"
 	}
 	m.commits.WithLabelValues(result).Inc()
+	if c.Err != nil {
+		return // how long it took says nothing of the others
+	}
 	m.commit.Observe(c.Took.Seconds())
 	m.sync.Observe(c.Sync.Seconds())
 	m.updates.Observe(float64(c.Updates))
 	m.waiting.Set(float64(c.Waiting))
+}
+
+// Checkpointed counts a checkpoint of the store.
+func (m *Metrics) Checkpointed(c store.Checkpoint) {
+	if m == nil {
+		return
+	}
+	result := "ok"
+	if c.Err != nil {
+		result = "failed"
+	}
+	m.points.WithLabelValues(result).Inc()
+	m.log.Set(float64(c.LogBytes))
 }
 
 // accepted counts events that a room took together.

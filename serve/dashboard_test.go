@@ -120,7 +120,7 @@ func TestDashboardShowsWhatIsCounted(t *testing.T) {
 	}
 	for _, want := range []string{
 		"comity_federation_peer_requests_total", "comity_queue_events", "comity_queue_oldest_seconds", "comity_client_lag_events", "comity_client_behind_events",
-		"comity_store_sync_seconds", "comity_hub_events_total", "comity_key_package_stock_low", "comity_key_package_stock_empty",
+		"comity_store_sync_seconds", "comity_store_log_bytes", "comity_store_checkpoints_total", "comity_hub_events_total", "comity_key_package_stock_low", "comity_key_package_stock_empty",
 	} {
 		if !slices.Contains(names, want) || !shown[want] {
 			t.Errorf("%s: counted %v, shown %v", want, slices.Contains(names, want), shown[want])

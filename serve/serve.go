@@ -123,11 +123,17 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = provider.NewMetrics(s.registry)
+	health := &health{logger: logger, advise: s.store.Advise}
 	s.store.Observe(func(c store.Commit) {
 		s.metrics.Committed(c)
+		health.committed(c)
 		if cfg.Committed != nil {
 			cfg.Committed()
 		}
+	})
+	s.store.ObserveCheckpoints(func(c store.Checkpoint) {
+		s.metrics.Checkpointed(c)
+		health.checkpointed(c)
 	})
 	proxy, err := federation.NewAssetProxy(federation.AssetConfig{Peers: s.peers, MaxBytes: cfg.Limits.MaxAsset})
 	if err != nil {

@@ -58,6 +58,9 @@ type Dialect struct {
 	Retry func(error) bool
 	// Duplicate says whether err is a violated uniqueness.
 	Duplicate func(error) bool
+	// Advise says what an operator can do about an error; empty: it has no advice.
+	// May be nil.
+	Advise func(error) string
 	// Unsupported says whether the engine has no such function or statement; may be nil.
 	Unsupported func(error) bool
 	// SingleWriter makes one goroutine run all writing transactions, many of
@@ -74,6 +77,9 @@ type Dialect struct {
 	Shrink string
 	// Closing is called when the writer has ended. May be nil.
 	Closing func()
+	// Checkpoints makes a function be told of each checkpoint, for engines whose
+	// write-ahead log is copied into the database beside the commits. May be nil.
+	Checkpoints func(observe func(Checkpoint))
 	// Readers is how many connections read at a time; SingleWriter only.
 	Readers int
 	// SizeQuery selects the database's size in bytes.
@@ -195,6 +201,47 @@ func (s *Store) committed(c Commit) {
 	if s.observe != nil {
 		s.observe(c)
 	}
+}
+
+// A Checkpoint is one look at the write-ahead log, and its being copied into the
+// database if it was long enough.
+type Checkpoint struct {
+	LogBytes int64 // of the log's file
+	// Err is why it could not be copied. Nothing is lost by that, but the log grows
+	// until it can.
+	Err error
+}
+
+// ObserveCheckpoints makes f be told of every checkpoint, one at a time.
+func (s *Store) ObserveCheckpoints(f func(Checkpoint)) {
+	if s.d.Checkpoints != nil {
+		s.d.Checkpoints(f)
+	}
+}
+
+// An EngineError is an error of the database, not of what was asked of it.
+type EngineError struct {
+	Engine string // its name
+	Err    error
+}
+
+func (e *EngineError) Error() string { return fmt.Sprintf("store: %s: %v", e.Engine, e.Err) }
+
+func (e *EngineError) Unwrap() error { return e.Err }
+
+func broken(err error) bool {
+	var e *EngineError
+	return errors.As(err, &e)
+}
+
+// Advise says what an operator can do about an error of the database.
+func (s *Store) Advise(err error) string {
+	if s.d.Advise != nil {
+		if a := s.d.Advise(err); a != "" {
+			return a
+		}
+	}
+	return "look at the database's disk and its log"
 }
 
 // Close waits for running updates and closes the database.
@@ -336,7 +383,12 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 	if s.d.SingleWriter {
 		return s.enqueue(ctx, f)
 	}
-	return s.repeated(ctx, func() error { return s.updateOnce(ctx, f) })
+	start := time.Now()
+	err := s.repeated(ctx, func() error { return s.updateOnce(ctx, f) })
+	if broken(err) {
+		s.committed(Commit{Updates: 1, Took: time.Since(start), Err: err})
+	}
+	return err
 }
 
 func (s *Store) updateOnce(ctx context.Context, f func(*Tx) error) error {
@@ -351,7 +403,9 @@ func (s *Store) updateOnce(ctx context.Context, f func(*Tx) error) error {
 	}
 	sync := time.Now()
 	err = t.Commit()
-	s.committed(Commit{Updates: 1, Took: time.Since(start), Sync: time.Since(sync), Err: err})
+	if err == nil {
+		s.committed(Commit{Updates: 1, Took: time.Since(start), Sync: time.Since(sync)})
+	}
 	return s.fail(err)
 }
 
@@ -359,7 +413,7 @@ func (s *Store) fail(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return fmt.Errorf("store: %s: %w", s.d.Name, err)
+	return &EngineError{Engine: s.d.Name, Err: err}
 }
 
 func (s *Store) rebind(query string) string {

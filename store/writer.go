@@ -91,7 +91,11 @@ func (s *Store) commit(w *stmtConn, batch []*update) {
 			close(u.done)
 		}
 	}
+	undone := func(err error) {
+		s.committed(Commit{Updates: len(batch), Waiting: len(s.updates), Took: time.Since(start), Err: err})
+	}
 	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		undone(err)
 		answer(s.fail(err))
 		return
 	}
@@ -103,6 +107,9 @@ func (s *Store) commit(w *stmtConn, batch []*update) {
 			// No savepoint is needed: nobody else's writes are at stake.
 			if u.err = run(u.f, &Tx{ctx: ctx, s: s, w: w}); u.err != nil {
 				w.exec(ctx, "ROLLBACK")
+				if broken(u.err) {
+					undone(u.err)
+				}
 				answer(nil)
 				return
 			}
@@ -115,12 +122,14 @@ func (s *Store) commit(w *stmtConn, batch []*update) {
 		if u.err = run(u.f, &Tx{ctx: ctx, s: s, w: w}); u.err != nil {
 			if err := w.exec(ctx, "ROLLBACK TO u"); err != nil {
 				w.exec(ctx, "ROLLBACK")
+				undone(err)
 				answer(s.fail(err))
 				return
 			}
 		}
 		if err := w.exec(ctx, "RELEASE u"); err != nil {
 			w.exec(ctx, "ROLLBACK")
+			undone(err)
 			answer(s.fail(err))
 			return
 		}

@@ -6,8 +6,11 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
 
@@ -41,6 +44,7 @@ var dialect = store.Dialect{
 		var e *pgconn.PgError
 		return errors.As(err, &e) && e.Code == "23505"
 	},
+	Advise:      advise,
 	Unsupported: unsupported,
 	SizeQuery:   "SELECT pg_database_size(current_database())",
 	ClockQuery:  "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000 AS BIGINT)",
@@ -71,6 +75,35 @@ func Open(ctx context.Context, url string, maxConns int) (*store.Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// advise is what an operator can do about an error of the server, or of the way to
+// it; empty: nothing is known.
+func advise(err error) string {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		var c *pgconn.ConnectError
+		var n net.Error
+		if errors.As(err, &c) || errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err) {
+			return "PostgreSQL does not answer: see whether it runs and can be reached from here; this node goes on by itself when it is back"
+		}
+		return ""
+	}
+	switch {
+	case e.Code == "53100":
+		return "PostgreSQL's disk is full; free some space, nothing that was acknowledged is lost"
+	case e.Code == "53300":
+		return "PostgreSQL has as many connections as it lets in (max_connections); each node takes up to 32, and one to listen"
+	case strings.HasPrefix(e.Code, "57P"):
+		return "PostgreSQL stops or starts; this node goes on by itself when it is back"
+	case strings.HasPrefix(e.Code, "28"):
+		return "PostgreSQL does not let this user in: look at the store setting and at pg_hba.conf"
+	case e.Code == "42501":
+		return "the user of the store setting has not the right to do this in the database"
+	case e.Code == "25006":
+		return "this PostgreSQL takes no writes: it is a standby, or read-only; name the primary in the store setting"
+	}
+	return ""
 }
 
 // rebind rewrites ? placeholders as $1, $2, …; no query has a ? elsewhere.

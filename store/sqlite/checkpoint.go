@@ -3,9 +3,12 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/comity-im/comity/store"
 )
 
 const (
@@ -16,6 +19,9 @@ const (
 	restartPages = 2 * checkpointPages
 	// checkpointPause is how often the log is looked at, while there are commits.
 	checkpointPause = 50 * time.Millisecond
+	// logKept is what is kept of the log's file when it starts again, if a backup or
+	// a full disk let it become longer.
+	logKept = 64 << 20
 )
 
 // A checkpointer copies the write-ahead log into the database while the writer
@@ -25,20 +31,25 @@ const (
 // has been written since, a few pages, between two commits.
 type checkpointer struct {
 	db        *sql.DB
-	committed chan struct{} // holds one token when there was a commit
-	restart   atomic.Bool   // the writer shall copy the rest
+	file      string                // the log's
+	committed chan struct{}         // holds one token when there was a commit
+	restart   atomic.Bool           // the writer shall copy the rest
+	failed    atomic.Pointer[error] // of the writer's last try
+	observe   atomic.Pointer[func(store.Checkpoint)]
 	stop      chan struct{}
 	wg        sync.WaitGroup
 }
 
-func newCheckpointer(db *sql.DB) *checkpointer {
-	return &checkpointer{db: db, committed: make(chan struct{}, 1), stop: make(chan struct{})}
+func newCheckpointer(db *sql.DB, file string) *checkpointer {
+	return &checkpointer{db: db, file: file, committed: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
 // between is called by the writer between two commits.
 func (c *checkpointer) between(exec func(query string) error) {
 	if c.restart.CompareAndSwap(true, false) {
-		_ = exec("PRAGMA wal_checkpoint(PASSIVE)") // it is tried again
+		if err := exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil { // it is tried again
+			c.failed.Store(&err)
+		}
 	}
 	select {
 	case c.committed <- struct{}{}:
@@ -47,6 +58,9 @@ func (c *checkpointer) between(exec func(query string) error) {
 }
 
 func (c *checkpointer) start() { c.wg.Go(c.run) }
+
+// observed makes f be told of each look at the log.
+func (c *checkpointer) observed(f func(store.Checkpoint)) { c.observe.Store(&f) }
 
 // close ends the checkpoints. The last connection that is closed makes one more.
 func (c *checkpointer) close() {
@@ -70,6 +84,16 @@ func (c *checkpointer) run() {
 		}
 		if err == nil && pages >= restartPages && pages-done < checkpointPages {
 			c.restart.Store(true)
+		}
+		if before := c.failed.Swap(nil); err == nil && before != nil {
+			err = *before
+		}
+		if f := c.observe.Load(); f != nil {
+			p := store.Checkpoint{Err: err}
+			if info, err := os.Stat(c.file); err == nil {
+				p.LogBytes = info.Size()
+			}
+			(*f)(p)
 		}
 		pause.Reset(checkpointPause)
 		select {

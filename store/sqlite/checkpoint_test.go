@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/comity-im/comity/store"
 	"github.com/comity-im/comity/store/sqlite"
@@ -71,6 +72,51 @@ func TestLogRestartsUnderLoad(t *testing.T) {
 		t.Errorf("the log grew to %d pages of the %d that were written", largest, commits*pages)
 	}
 	t.Logf("the log had %d pages at most, of %d that were written", largest, commits*pages)
+}
+
+// Who reads for long, as a backup does, makes the log grow. Afterwards its file is
+// short again.
+func TestLogShrinks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	write := func(n int) {
+		if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.SetMeta("x", make([]byte, 1<<20+n)) }); err != nil {
+			t.Error(err)
+		}
+	}
+	size := func() int64 {
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	write(0)
+	if err := s.View(t.Context(), func(tx *store.Tx) error {
+		if _, err := tx.Meta("x"); err != nil {
+			return err
+		}
+		for n := range 100 {
+			write(n)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if size() < 100<<20 {
+		t.Fatalf("the log has %d octets after 100 MiB were written past a reader", size())
+	}
+	for n := 0; size() > 64<<20; n++ {
+		if n > 500 {
+			t.Fatalf("the log has %d octets still", size())
+		}
+		write(n)
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // Memory can be given back while there is work.

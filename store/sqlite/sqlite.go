@@ -33,6 +33,7 @@ var dialect = store.Dialect{
 	),
 	Retry:        func(error) bool { return false },
 	Duplicate:    duplicate,
+	Advise:       advice,
 	SingleWriter: true,
 	Insert:       "INSERT OR FAIL",
 	Shrink:       "PRAGMA shrink_memory",
@@ -70,7 +71,7 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 		// WAL with synchronous=FULL: a commit returns after its fsync. A cache of
 		// more pages makes each commit slower, which looks through all of them; the
 		// operating system has the others. Checkpoints: see checkpointer.
-		q["_pragma"] = []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-8192)", "wal_autocheckpoint(0)"}
+		q["_pragma"] = []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-8192)", "wal_autocheckpoint(0)", fmt.Sprintf("journal_size_limit(%d)", logKept)}
 		q.Set("_txlock", "immediate")
 		if mode == "ro" {
 			q["_pragma"] = []string{"busy_timeout(10000)", "query_only(ON)", "cache_size(-2048)"}
@@ -101,9 +102,9 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 		return nil, advise(path, err)
 	}
 	ahead.SetMaxOpenConns(1)
-	points := newCheckpointer(ahead)
+	points := newCheckpointer(ahead, abs+"-wal")
 	d := dialect
-	d.Between, d.Closing = points.between, points.close
+	d.Between, d.Closing, d.Checkpoints = points.between, points.close, points.observed
 	d.Backup = func(ctx context.Context, file, mark string) error { return backup(ctx, abs, file, mark) }
 	s, err := store.Open(ctx, &d, read, write)
 	if err != nil {
@@ -143,22 +144,30 @@ func duplicate(err error) bool {
 
 // advise adds what a person can do about an error of the engine.
 func advise(path string, err error) error {
+	if a := advice(err); a != "" {
+		return &FileError{Path: path, Advice: a, Err: err}
+	}
+	return err
+}
+
+// advice is what a person can do about an error of the engine; empty: nothing is
+// known.
+func advice(err error) string {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
-		return err
+		return ""
 	}
-	advice := ""
 	switch e.Code() & 0xff {
 	case lib.SQLITE_CANTOPEN, lib.SQLITE_PERM, lib.SQLITE_READONLY:
-		advice = "check that the file and its folder exist and that this user may write to them"
+		return "check that the file and its folder exist and that this user may write to them"
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
-		advice = "another process has it open; stop that one first"
+		return "another process has it open; stop that one first"
 	case lib.SQLITE_FULL:
-		advice = "the disk is full; free some space and start again, nothing that was acknowledged is lost"
+		return "the disk is full; free some space, nothing that was acknowledged is lost"
 	case lib.SQLITE_NOTADB, lib.SQLITE_CORRUPT:
-		advice = "it is not an intact SQLite database; restore a backup, or move it away to start empty"
-	default:
-		return err
+		return "it is not an intact SQLite database; restore a backup, or move it away to start empty"
+	case lib.SQLITE_IOERR:
+		return "its disk fails, or lets no file grow: look at the system's log, and at the limits of this process (ulimit -f)"
 	}
-	return &FileError{Path: path, Advice: advice, Err: err}
+	return ""
 }
