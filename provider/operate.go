@@ -119,12 +119,9 @@ func (p *Provider) PeerQueue(ctx context.Context, d mimi.ProviderDomain, action 
 		p.delivery.Pause(d, action == "pause")
 		return p.SetPeer(ctx, d, func(s *PeerSettings) { s.Paused = action == "pause" })
 	case "retry":
-		p.delivery.Contact(d)
+		p.delivery.Retry(d)
 	case "drop":
-		return p.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-			_, err := tx.DropBacklog(string(d))
-			return err
-		})
+		return p.delivery.Drop(ctx, d)
 	}
 	return nil
 }

@@ -256,6 +256,34 @@ func (d *Deliverer) Pause(follower mimi.ProviderDomain, paused bool) {
 	p.signal()
 }
 
+// Retry tries a follower at once, even if it asked us to wait.
+func (d *Deliverer) Retry(follower mimi.ProviderDomain) {
+	d.mu.Lock()
+	p := d.peers[follower]
+	d.mu.Unlock()
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	p.asked, p.told = false, time.Time{}
+	p.mu.Unlock()
+	d.Contact(follower)
+}
+
+// Drop gives up what a follower has not acknowledged.
+func (d *Deliverer) Drop(ctx context.Context, follower mimi.ProviderDomain) error {
+	err := d.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		_, err := tx.DropBacklog(string(follower))
+		return err
+	})
+	p := d.peer(follower)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fresh.clear()
+	p.cursors.clear() // they are where the database had them
+	return err
+}
+
 // A Status is how delivery to a follower stands.
 type Status struct {
 	Follower mimi.ProviderDomain

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,7 +105,19 @@ func (h *hub) room(name string, at time.Time, messages int, followers ...string)
 				return err
 			}
 		}
-		var list []store.Event
+		return nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.append(id, name, at, messages)
+	return id
+}
+
+// append adds messages to a room, the first of which was accepted at a time.
+func (h *hub) append(id int64, name string, at time.Time, messages int) (list []store.Event) {
+	h.t.Helper()
+	err := h.store.Update(h.t.Context(), func(tx *store.Tx) error {
 		for i := range messages {
 			secret := make([]byte, 32)
 			rand.Read(secret)
@@ -133,7 +146,7 @@ func (h *hub) room(name string, at time.Time, messages int, followers ...string)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return id
+	return list
 }
 
 func (h *hub) eventually(what string, ok func() bool) {
@@ -199,6 +212,71 @@ func TestContactEndsTheWait(t *testing.T) {
 	})
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// An operator's retry doesn't wait, even where the follower asked for it.
+func TestRetryIsAtOnce(t *testing.T) {
+	h := newHub(t)
+	h.answer["b.example"] = func(_ context.Context, _ mimi.RoomURI, n int) error {
+		if n == 1 {
+			return &mimi.FailedError{Status: 503, RetryAfter: time.Hour, Err: errors.New("busy")}
+		}
+		return nil
+	}
+	h.room("r", time.Now(), 3, "b.example")
+	h.run()
+	h.eventually("the first try", func() bool { return len(h.d.Status()) == 1 && h.d.Status()[0].Failures == 1 })
+	h.d.Retry("b.example")
+	h.eventually("the delivery", func() bool { _, events := h.count("b.example"); return events == 3 })
+}
+
+// What is given up is not delivered, not even what the hub has in memory; what
+// comes after is.
+func TestDrop(t *testing.T) {
+	h := newHub(t)
+	const rooms = roomsAtOnce + 8
+	var down atomic.Bool
+	var held atomic.Int32
+	goOn := make(chan struct{})
+	h.answer["b.example"] = func(context.Context, mimi.RoomURI, int) error {
+		if down.Load() {
+			held.Add(1)
+			<-goOn
+			return &mimi.FailedError{Err: errors.New("connection refused")}
+		}
+		return nil
+	}
+	var ids []int64
+	for n := range rooms {
+		ids = append(ids, h.room(fmt.Sprint(n), time.Now(), 1, "b.example"))
+	}
+	h.run()
+	events := func(n int) func() bool {
+		return func() bool { _, events := h.count("b.example"); return events >= n*rooms }
+	}
+	more := func() {
+		for n, id := range ids {
+			h.d.Wake("b.example", id, h.append(id, fmt.Sprint(n), time.Now(), 1))
+		}
+	}
+	h.eventually("the first", events(1))
+	more() // now the cursors are in memory
+	h.eventually("the next", events(2))
+	down.Store(true)
+	more()
+	h.eventually("requests under way", func() bool { return held.Load() == roomsAtOnce })
+	if err := h.d.Drop(t.Context(), "b.example"); err != nil {
+		t.Fatal(err)
+	}
+	down.Store(false)
+	close(goOn)
+	more()
+	h.d.Contact("b.example")
+	h.eventually("what came after", events(3))
+	time.Sleep(300 * time.Millisecond)
+	if _, n := h.count("b.example"); n != 3*rooms {
+		t.Errorf("%d events were delivered, want %d: some that were given up", n, 3*rooms)
 	}
 }
 
