@@ -59,6 +59,7 @@ func (*Comity) Capabilities() (Capabilities, error) {
 		Features: []Feature{
 			FeatureUpdate, FeaturePSK, FeaturePrivate, FeatureGroupContext, FeatureFreeContext, FeatureCustom,
 			FeatureResync, FeaturePath, FeatureRemoval, FeatureHalfTree, FeatureExternalSenders, FeatureEmptyContext, FeatureDictionaryPlace, FeaturePSKOrder, FeatureAppDataUpdate, FeatureSelfRemove,
+			FeatureReInit, FeatureEnds, FeatureReInitBlank, FeatureReInitRequired, FeatureBranch,
 		},
 	}, nil
 }
@@ -147,8 +148,12 @@ func (p *Comity) KeyPackage(client string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	id := c.suite.ID()
+	if c.group != nil && c.group.Public().ReInit() != nil {
+		id = c.group.Public().ReInit().CipherSuite
+	}
 	k, err := mls.NewKeyPackage(rand.Reader, mls.KeyPackageOptions{
-		CipherSuite: c.suite.ID(), Leaf: c.leaf, Lifetime: lifetime(),
+		CipherSuite: id, Leaf: c.leaf, Lifetime: lifetime(),
 	})
 	if err != nil {
 		return nil, err
@@ -174,6 +179,13 @@ func (p *Comity) CreateGroup(client string, groupID []byte) error {
 	return err
 }
 
+func extensions(list []Extension) (out mls.Extensions) {
+	for _, e := range list {
+		out = append(out, mls.Extension{Type: mls.ExtensionType(e.Type), Data: e.Data})
+	}
+	return out
+}
+
 func (c *comityClient) proposal(p Proposal) (mls.Proposal, error) {
 	switch p.Kind {
 	case KindAdd:
@@ -191,12 +203,9 @@ func (c *comityClient) proposal(p Proposal) (mls.Proposal, error) {
 		id, err := mls.ExternalPSKID(rand.Reader, c.suite, p.PSKID)
 		return mls.Proposal{Type: mls.ProposalPSK, PreSharedKey: &mls.PreSharedKey{PSK: id}}, err
 	case KindGroupContextExtensions:
-		var list mls.Extensions
-		for _, e := range p.Extensions {
-			list = append(list, mls.Extension{Type: mls.ExtensionType(e.Type), Data: e.Data})
-		}
 		return mls.Proposal{
-			Type: mls.ProposalGroupContextExtensions, GroupContextExtensions: &mls.GroupContextExtensions{Extensions: list},
+			Type:                   mls.ProposalGroupContextExtensions,
+			GroupContextExtensions: &mls.GroupContextExtensions{Extensions: extensions(p.Extensions)},
 		}, nil
 	case KindCustom:
 		return mls.Proposal{Type: mls.ProposalType(OpaqueProposal), Custom: p.Data}, nil
@@ -208,6 +217,10 @@ func (c *comityClient) proposal(p Proposal) (mls.Proposal, error) {
 		return mls.Proposal{Type: mls.ProposalAppDataUpdate, AppDataUpdate: u}, nil
 	case KindSelfRemove:
 		return mls.Proposal{Type: mls.ProposalSelfRemove}, nil
+	case KindReInit:
+		return mls.Proposal{Type: mls.ProposalReInit, ReInit: &mls.ReInit{
+			GroupID: p.GroupID, Version: mls.MLS10, CipherSuite: mls.CipherSuite(p.Suite), Extensions: extensions(p.Extensions),
+		}}, nil
 	}
 	return mls.Proposal{}, fmt.Errorf("interop: unsupported proposal %s", p.Kind)
 }
@@ -299,8 +312,75 @@ func (p *Comity) Discard(client string) error {
 	return nil
 }
 
+// Follow implements [Peer].
+func (p *Comity) Follow(client string, f Following) (Committed, error) {
+	c, err := p.member(client)
+	if err != nil {
+		return Committed{}, err
+	}
+	o := mls.FollowOptions{Leaf: c.leaf, Lifetime: lifetime(), Commit: mls.CommitOptions{
+		WireFormat: c.wireFormat(), OmitPath: !c.options.AlwaysPath, WelcomeTree: c.options.TreeExtension, OmitGroupInfo: true,
+	}}
+	for _, octets := range f.KeyPackages {
+		m, err := decode(octets)
+		if err != nil {
+			return Committed{}, err
+		}
+		if m.KeyPackage == nil {
+			return Committed{}, errors.New("interop: not a KeyPackage")
+		}
+		o.Members = append(o.Members, *m.KeyPackage)
+	}
+	var next *mls.Group
+	var staged *mls.StagedCommit
+	if f.Branch {
+		next, staged, err = c.group.Branch(rand.Reader, c.config(), f.GroupID, c.group.Context().Extensions, o)
+	} else {
+		next, staged, err = c.group.ReInitGroup(rand.Reader, c.config(), o)
+	}
+	if err != nil {
+		return Committed{}, err
+	}
+	if err := next.Merge(staged); err != nil {
+		return Committed{}, err
+	}
+	c.group, c.suite, c.stored = next, next.Suite(), nil
+	var out Committed
+	if out.Commit, err = tlspl.Marshal(staged.Message()); err != nil {
+		return Committed{}, err
+	}
+	if staged.Welcome() == nil {
+		return Committed{}, errors.New("interop: nobody to bring in")
+	}
+	if out.Welcome, err = encode(staged.Welcome()); err != nil {
+		return Committed{}, err
+	}
+	if !c.options.TreeExtension {
+		out.RatchetTree = next.Tree().Bytes()
+	}
+	return out, nil
+}
+
+// JoinFollowing implements [Peer].
+func (p *Comity) JoinFollowing(client string, _ bool, welcome, tree []byte) error {
+	c, err := p.member(client)
+	if err != nil {
+		return err
+	}
+	former := c.group
+	if err := p.join(client, welcome, mls.JoinOptions{RatchetTree: tree, Former: former}); err != nil {
+		return err
+	}
+	c.suite = c.group.Suite()
+	return nil
+}
+
 // Join implements [Peer].
 func (p *Comity) Join(client string, welcome, tree []byte) error {
+	return p.join(client, welcome, mls.JoinOptions{RatchetTree: tree})
+}
+
+func (p *Comity) join(client string, welcome []byte, o mls.JoinOptions) error {
 	c, err := p.client(client)
 	if err != nil {
 		return err
@@ -314,10 +394,13 @@ func (p *Comity) Join(client string, welcome, tree []byte) error {
 	}
 	for ref, k := range c.packages {
 		if _, ok := m.Welcome.Find(mls.KeyPackageRef(ref)); ok {
+			g, err := mls.JoinWelcome(c.config(), m.Welcome, k, o)
+			if err != nil {
+				return err
+			}
 			delete(c.packages, ref)
-			c.stored = nil
-			c.group, err = mls.JoinWelcome(c.config(), m.Welcome, k, mls.JoinOptions{RatchetTree: tree})
-			return err
+			c.group, c.stored = g, nil
+			return nil
 		}
 	}
 	return fmt.Errorf("interop: no KeyPackage of %s in the Welcome", client)

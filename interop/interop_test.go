@@ -147,6 +147,11 @@ func run(w *world, peers []runningPeer) {
 			break
 		}
 	}
+	if !w.over && w.chance(60) { // the last thing: clients outside keep the old cipher suite
+		if w.talkPending(); len(w.pending) == 0 {
+			w.follow(false)
+		}
+	}
 	for _, c := range slices.Concat(w.members, w.outside) {
 		w.must(c.peer.Forget(c.name))
 	}

@@ -66,6 +66,7 @@ type request struct {
 	Label         string     `json:"label,omitempty"`
 	Context       []byte     `json:"context,omitempty"`
 	Length        int        `json:"length,omitempty"`
+	Following     *Following `json:"following,omitempty"`
 	PSKID         []byte     `json:"psk_id,omitempty"`
 	PSK           []byte     `json:"psk,omitempty"`
 }
@@ -170,6 +171,19 @@ func (p *Process) Discard(client string) error {
 // Join implements [Peer].
 func (p *Process) Join(client string, welcome, tree []byte) error {
 	return p.call(request{Op: "join", Client: client, Message: welcome, RatchetTree: tree}, nil)
+}
+
+// Follow implements [Peer].
+func (p *Process) Follow(client string, f Following) (out Committed, err error) {
+	err = p.call(request{Op: "follow", Client: client, Following: &f}, &out)
+	return out, err
+}
+
+// JoinFollowing implements [Peer].
+func (p *Process) JoinFollowing(client string, branch bool, welcome, tree []byte) error {
+	return p.call(request{
+		Op: "join_following", Client: client, Following: &Following{Branch: branch}, Message: welcome, RatchetTree: tree,
+	}, nil)
 }
 
 // GroupInfo implements [Peer].

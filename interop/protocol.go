@@ -33,6 +33,11 @@ const (
 	FeaturePSKOrder        Feature = "psk_order"        // commits PSKs by reference and by value together
 	FeatureAppDataUpdate   Feature = "app_data_update"
 	FeatureSelfRemove      Feature = "self_remove"
+	FeatureReInit          Feature = "reinit"          // RFC 9420 §11.2, both sides
+	FeatureEnds            Feature = "ends"            // sends nothing in a group that a ReInit ended (RFC 9420 §12.4.2)
+	FeatureReInitBlank     Feature = "reinit_blank"    // FeatureReInit for a group whose tree has blank leaves too
+	FeatureReInitRequired  Feature = "reinit_required" // FeatureReInit with required_capabilities
+	FeatureBranch          Feature = "branch"          // RFC 9420 §11.3, both sides
 )
 
 // Capabilities says what a peer is and has.
@@ -70,6 +75,7 @@ const (
 	KindCustom                 ProposalKind = "custom"
 	KindAppDataUpdate          ProposalKind = "app_data_update" // nil Update removes the component
 	KindSelfRemove             ProposalKind = "self_remove"     // by reference only
+	KindReInit                 ProposalKind = "reinit"
 )
 
 // A Proposal to make; the fields that its kind needs are set.
@@ -82,6 +88,16 @@ type Proposal struct {
 	Data       []byte       `json:"data"`
 	Component  uint16       `json:"component"`
 	Update     []byte       `json:"update"`
+	GroupID    []byte       `json:"group_id,omitempty"`
+	Suite      uint16       `json:"suite,omitempty"`
+}
+
+// Following says how a group follows the one that a client has (RFC 9420 §11): by the ReInit that
+// ended it, or as a branch of it, which keeps its GroupContext extensions.
+type Following struct {
+	Branch      bool     `json:"branch"`
+	GroupID     []byte   `json:"group_id,omitempty"`     // of a branch
+	KeyPackages [][]byte `json:"key_packages,omitempty"` // MLSMessages, of everybody else
 }
 
 // Committed is what a commit gives to others.
@@ -125,6 +141,7 @@ type State struct {
 type Peer interface {
 	Capabilities() (Capabilities, error)
 	NewClient(client string, suite uint16, options ClientOptions) error
+	// KeyPackage gives one for the cipher suite of the client, or of the ReInit that ended its group.
 	KeyPackage(client string) ([]byte, error)
 	CreateGroup(client string, groupID []byte) error
 	Propose(client string, p Proposal) ([]byte, error)
@@ -133,6 +150,10 @@ type Peer interface {
 	Merge(client string) error
 	Discard(client string) error
 	Join(client string, welcome, tree []byte) error
+	// Follow makes a group that follows the client's, and counts its commit as accepted: the client is
+	// in the new group then. Everybody who is given a KeyPackage joins with JoinFollowing.
+	Follow(client string, f Following) (Committed, error)
+	JoinFollowing(client string, branch bool, welcome, tree []byte) error
 	GroupInfo(client string) (GroupInfo, error)
 	// JoinExternal gives the commit and counts it as accepted. remove, unless nil, is the client's
 	// own old leaf.

@@ -686,7 +686,9 @@ func (w *world) step() {
 			w.external()
 		}
 	default:
-		w.talkPending()
+		if w.talkPending(); w.chance(10) {
+			w.follow(true)
+		}
 	}
 }
 

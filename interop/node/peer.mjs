@@ -4,6 +4,8 @@
 //  2. its processMessage forgets the external PSKs for a PublicMessage.
 import {
   acceptAll,
+  branchGroup,
+  ciphersuites,
   createApplicationMessage,
   createCommit,
   createGroup,
@@ -19,6 +21,8 @@ import {
   greaseCapabilities,
   joinGroup,
   joinGroupExternal,
+  joinGroupFromBranch,
+  joinGroupFromReinit,
   makeKeyPackageRef,
   mlsExporter,
   mlsMessageDecoder,
@@ -28,6 +32,7 @@ import {
   processPublicMessage,
   protocolVersions,
   pskTypes,
+  reinitCreateNewGroup,
   unsafeTestingAuthenticationService,
   wireformats,
 } from "ts-mls"
@@ -76,6 +81,10 @@ function message(octets, wireformat) {
   return m
 }
 
+async function suiteOf(id) {
+  return repaired(await getCiphersuiteImpl(suiteNames[id]))
+}
+
 export class Peer {
   clients = new Map()
 
@@ -97,12 +106,24 @@ export class Peer {
       version: "2.0.0-rc.10",
       crypto: "WebCrypto",
       suites: [1, 3],
-      features: ["psk", "private", "group_context_extensions", "free_context", "custom", "resync", "psk_order"],
+      features: [
+        "psk",
+        "private",
+        "group_context_extensions",
+        "free_context",
+        "custom",
+        "resync",
+        "psk_order",
+        "reinit",
+        "ends",
+        "reinit_blank",
+        "branch",
+      ],
     }
   }
 
   async new_client({ client, suite, tree_extension, private: isPrivate }) {
-    const cs = repaired(await getCiphersuiteImpl(suiteNames[suite]))
+    const cs = await suiteOf(suite)
     this.clients.set(client, {
       name: client,
       treeExtension: tree_extension ?? false,
@@ -113,7 +134,7 @@ export class Peer {
     })
   }
 
-  async #package(c) {
+  async #package(c, cipherSuite = c.context.cipherSuite) {
     return generateKeyPackageWithKey({
       credential: { credentialType: defaultCredentialTypes.basic, identity: new TextEncoder().encode(c.name) },
       capabilities: greaseCapabilities(grease, {
@@ -126,14 +147,22 @@ export class Peer {
       lifetime: defaultLifetime(),
       extensions: [], // unless given, ts-mls adds GREASE extensions that its capabilities don't list
       signatureKeyPair: { signKey: c.keys.signKey, publicKey: c.keys.publicKey },
-      cipherSuite: c.context.cipherSuite,
+      cipherSuite,
     })
+  }
+
+  // What a ReInit says of the next group, if one ended the client's.
+  #reinit(c) {
+    const active = c.state?.groupActiveState
+    return active?.kind === "suspendedPendingReinit" ? active.reinit : undefined
   }
 
   async key_package({ client }) {
     const c = this.#client(client)
-    const made = await this.#package(c)
-    c.packages.set(base64(await makeKeyPackageRef(made.publicPackage, c.context.cipherSuite.hash)), made)
+    const next = this.#reinit(c)
+    const cs = next ? await suiteOf(next.cipherSuite) : c.context.cipherSuite
+    const made = await this.#package(c, cs)
+    c.packages.set(base64(await makeKeyPackageRef(made.publicPackage, cs.hash)), made)
     const octets = encode(mlsMessageEncoder, {
       version,
       wireformat: wireformats.mls_key_package,
@@ -170,6 +199,15 @@ export class Peer {
         const extensions = p.extensions.map(makeExtension)
         const proposalType = defaultProposalTypes.group_context_extensions
         return { proposalType, groupContextExtensions: { extensions } }
+      }
+      case "reinit": {
+        const reinit = {
+          groupId: bytes(p.group_id),
+          version,
+          cipherSuite: ciphersuites[suiteNames[p.suite]],
+          extensions: p.extensions.map(makeExtension),
+        }
+        return { proposalType: defaultProposalTypes.reinit, reinit }
       }
       case "custom":
         return { proposalType: OPAQUE_PROPOSAL, proposalData: bytes(p.data) }
@@ -234,6 +272,59 @@ export class Peer {
       privateKeys: made.privatePackage,
       ratchetTree: this.#tree(ratchet_tree),
     })
+  }
+
+  async follow({ client, following }) {
+    const c = this.#member(client)
+    const next = following.branch ? undefined : this.#reinit(c)
+    if (!following.branch && next === undefined) throw new Error("no ReInit ended the group")
+    const cs = next ? await suiteOf(next.cipherSuite) : c.context.cipherSuite
+    const own = await this.#package(c, cs)
+    const given = {
+      context: c.context,
+      state: c.state,
+      keyPackage: own.publicPackage,
+      privateKeyPackage: own.privatePackage,
+      memberKeyPackages: following.key_packages.map(
+        (k) => message(bytes(k), wireformats.mls_key_package).keyPackage,
+      ),
+    }
+    const out = next
+      ? await reinitCreateNewGroup({
+          ...given,
+          groupId: next.groupId,
+          cipherSuite: suiteNames[next.cipherSuite],
+          extensions: next.extensions,
+        })
+      : await branchGroup({ ...given, newGroupId: bytes(following.group_id) })
+    c.state = out.newState
+    c.context = { ...c.context, cipherSuite: cs }
+    return {
+      commit: "",
+      welcome: base64(encode(mlsMessageEncoder, out.welcome)),
+      ratchet_tree: base64(encode(ratchetTreeEncoder, out.newState.ratchetTree)), // it has no choice here
+    }
+  }
+
+  async join_following({ client, following, message: octets, ratchet_tree }) {
+    const c = this.#member(client)
+    const { welcome } = message(bytes(octets), wireformats.mls_welcome)
+    const made = welcome.secrets.map((s) => c.packages.get(base64(s.newMember))).find((p) => p !== undefined)
+    if (made === undefined) throw new Error("no key package of this client in the Welcome")
+    const given = {
+      context: c.context,
+      welcome,
+      keyPackage: made.publicPackage,
+      privateKeyPackage: made.privatePackage,
+      ratchetTree: this.#tree(ratchet_tree),
+    }
+    if (following.branch) {
+      c.state = await joinGroupFromBranch({ ...given, oldState: c.state })
+      return
+    }
+    const cipherSuite = await suiteOf(this.#reinit(c)?.cipherSuite)
+    c.state = await joinGroupFromReinit({ ...given, suspendedState: c.state })
+    c.context = { ...c.context, cipherSuite }
   }
 
   async group_info({ client }) {

@@ -7,7 +7,7 @@ use mls_rs::{
     extension::ExtensionType,
     group::{
         proposal::{CustomProposal, ProposalType},
-        CommitEffect, ExportedTree, ReceivedMessage,
+        CommitEffect, ExportedTree, ReceivedMessage, ReinitClient,
     },
     identity::{
         basic::{BasicCredential, BasicIdentityProvider},
@@ -17,12 +17,12 @@ use mls_rs::{
     psk::{ExternalPskId, PreSharedKey},
     storage_provider::in_memory::InMemoryPreSharedKeyStorage,
     CipherSuite, CipherSuiteProvider, Client, CryptoProvider, Extension, ExtensionList, Group,
-    MlsMessage,
+    MlsMessage, ProtocolVersion,
 };
 use mls_rs_crypto_awslc::AwsLcCryptoProvider;
 use wire::{
-    text, Bytes, Capabilities, ClientOptions, Committed, GroupInfo, Member, Peer, Processed,
-    Proposal, Result, State, APP_DATA_DICTIONARY, OPAQUE_EXTENSION, OPAQUE_PROPOSAL,
+    text, Bytes, Capabilities, ClientOptions, Committed, Following, GroupInfo, Member, Peer,
+    Processed, Proposal, Result, State, APP_DATA_DICTIONARY, OPAQUE_EXTENSION, OPAQUE_PROPOSAL,
 };
 
 const OPAQUE: ProposalType = ProposalType::new(OPAQUE_PROPOSAL);
@@ -32,6 +32,10 @@ struct Member1<C: MlsConfig> {
     psks: InMemoryPreSharedKeyStorage,
     options: ClientOptions,
     group: Option<Group<C>>,
+    /// A ReInit ended the group.
+    ended: bool,
+    /// Instead of a group that ended, once the next one is wanted.
+    reinit: Option<ReinitClient<C>>,
 }
 
 struct MlsRs<C: MlsConfig, F> {
@@ -93,6 +97,17 @@ fn extensions(list: &[wire::Extension]) -> ExtensionList {
         .into()
 }
 
+impl<C: MlsConfig> Member1<C> {
+    /// A group that a ReInit ended becomes what can make or join the next one.
+    fn end_by_reinit(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.ended) {
+            let group = self.group.take().ok_or("no group")?;
+            self.reinit = Some(group.get_reinit_client(None, None).map_err(text)?);
+        }
+        Ok(())
+    }
+}
+
 impl<C: MlsConfig, F> MlsRs<C, F> {
     fn client(&mut self, name: &str) -> Result<&mut Member1<C>> {
         self.clients
@@ -133,6 +148,9 @@ where
                 "half_tree",
                 "external_senders",
                 "empty_context",
+                "reinit",
+                "reinit_required",
+                "branch",
             ],
         }
     }
@@ -145,18 +163,24 @@ where
             psks,
             options,
             group: None,
+            ended: false,
+            reinit: None,
         };
         self.clients.insert(client.into(), member);
         Ok(())
     }
 
     fn key_package(&mut self, client: &str) -> Result<Vec<u8>> {
-        let message = self
-            .client(client)?
-            .client
-            .generate_key_package_message(Default::default(), Default::default(), None)
-            .map_err(text)?;
-        octets(&message)
+        let c = self.client(client)?;
+        c.end_by_reinit()?;
+        let message = match &c.reinit {
+            Some(r) => r.generate_key_package(None),
+            None => {
+                c.client
+                    .generate_key_package_message(Default::default(), Default::default(), None)
+            }
+        };
+        octets(&message.map_err(text)?)
     }
 
     fn create_group(&mut self, client: &str, group_id: &[u8]) -> Result<()> {
@@ -189,6 +213,17 @@ where
             Proposal::Custom { data } => {
                 g.propose_custom(CustomProposal::new(OPAQUE, data.0.clone()), vec![])
             }
+            Proposal::ReInit {
+                group_id,
+                suite,
+                extensions: list,
+            } => g.propose_reinit(
+                Some(group_id.0.clone()),
+                ProtocolVersion::MLS_10,
+                CipherSuite::from(*suite),
+                extensions(list),
+                vec![],
+            ),
             other => return Err(format!("unsupported proposal {other:?}")),
         };
         octets(&out.map_err(text)?)
@@ -209,6 +244,16 @@ where
                 Proposal::Custom { data } => {
                     Ok(b.custom_proposal(CustomProposal::new(OPAQUE, data.0.clone())))
                 }
+                Proposal::ReInit {
+                    group_id,
+                    suite,
+                    extensions: list,
+                } => b.reinit(
+                    Some(group_id.0.clone()),
+                    ProtocolVersion::MLS_10,
+                    CipherSuite::from(*suite),
+                    extensions(list),
+                ),
                 other => return Err(format!("unsupported proposal by value {other:?}")),
             }
             .map_err(text)?;
@@ -229,10 +274,9 @@ where
     }
 
     fn merge(&mut self, client: &str) -> Result<()> {
-        self.group(client)?
-            .apply_pending_commit()
-            .map(|_| ())
-            .map_err(text)
+        let done = self.group(client)?.apply_pending_commit().map_err(text)?;
+        self.client(client)?.ended = matches!(done.effect, CommitEffect::ReInit(_));
+        Ok(())
     }
 
     fn discard(&mut self, client: &str) -> Result<()> {
@@ -246,6 +290,59 @@ where
             .client
             .join_group(tree(ratchet_tree)?, &message(welcome)?, None)
             .map_err(text)?;
+        c.group = Some(group);
+        Ok(())
+    }
+
+    fn follow(&mut self, client: &str, f: &Following) -> Result<Committed> {
+        let c = self.client(client)?;
+        let packages = f
+            .key_packages
+            .iter()
+            .map(|k| message(&k.0))
+            .collect::<Result<Vec<_>>>()?;
+        let (group, welcomes) = if f.branch {
+            let former = c.group.as_ref().ok_or("no group to branch off from")?;
+            former.branch(f.group_id.0.clone(), packages, None)
+        } else {
+            c.end_by_reinit()?;
+            let r = c.reinit.take().ok_or("no group that a ReInit ended")?;
+            r.commit(packages, Default::default(), None)
+        }
+        .map_err(text)?;
+        let [welcome] = welcomes.as_slice() else {
+            return Err(format!("{} Welcomes", welcomes.len()));
+        };
+        let committed = Committed {
+            commit: Bytes::default(),
+            welcome: Some(Bytes(octets(welcome)?)),
+            ratchet_tree: match c.options.tree_extension {
+                true => None,
+                false => Some(Bytes(group.export_tree().to_bytes().map_err(text)?)),
+            },
+        };
+        c.group = Some(group);
+        Ok(committed)
+    }
+
+    fn join_following(
+        &mut self,
+        client: &str,
+        branch: bool,
+        welcome: &[u8],
+        ratchet_tree: Option<&[u8]>,
+    ) -> Result<()> {
+        let c = self.client(client)?;
+        let welcome = message(welcome)?;
+        let (group, _) = if branch {
+            let former = c.group.as_ref().ok_or("no group to branch off from")?;
+            former.join_subgroup(&welcome, tree(ratchet_tree)?, None)
+        } else {
+            c.end_by_reinit()?;
+            let r = c.reinit.take().ok_or("no group that a ReInit ended")?;
+            r.join(&welcome, tree(ratchet_tree)?, None)
+        }
+        .map_err(text)?;
         c.group = Some(group);
         Ok(())
     }
@@ -293,9 +390,12 @@ where
                 aad: Bytes(m.authenticated_data.clone()),
                 data: Bytes(m.data().to_vec()),
             }),
-            ReceivedMessage::Commit(c) => Ok(Processed::Commit {
-                removed: matches!(c.effect, CommitEffect::Removed { .. }),
-            }),
+            ReceivedMessage::Commit(c) => {
+                self.client(client)?.ended = matches!(c.effect, CommitEffect::ReInit(_));
+                Ok(Processed::Commit {
+                    removed: matches!(c.effect, CommitEffect::Removed { .. }),
+                })
+            }
             ReceivedMessage::Proposal(_) => Ok(Processed::Proposal),
             other => Err(format!("unexpected message {other:?}")),
         }
@@ -364,7 +464,8 @@ where
     }
 
     fn forget(&mut self, client: &str) -> Result<()> {
-        self.client(client)?.group = None;
+        let c = self.client(client)?;
+        (c.group, c.ended, c.reinit) = (None, false, None);
         Ok(())
     }
 }

@@ -268,6 +268,7 @@ impl Peer for OpenMls {
             } => Propose::RemoveAppDataComponent {
                 component_id: *component,
             },
+            Proposal::ReInit { .. } => return Err("unsupported: ReInit".into()),
         };
         let g = c.group.as_mut().ok_or("no group")?;
         let (m, _) = g

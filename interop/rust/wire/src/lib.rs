@@ -82,6 +82,22 @@ pub enum Proposal {
         update: Option<Bytes>,
     },
     SelfRemove,
+    #[serde(rename = "reinit")]
+    ReInit {
+        group_id: Bytes,
+        suite: u16,
+        extensions: Vec<Extension>,
+    },
+}
+
+/// How a group follows another: by the ReInit that ended it, or as a branch of it.
+#[derive(Debug, Default, Deserialize)]
+pub struct Following {
+    pub branch: bool,
+    #[serde(default)]
+    pub group_id: Bytes,
+    #[serde(default)]
+    pub key_packages: Vec<Bytes>,
 }
 
 /// How a new client behaves.
@@ -164,6 +180,19 @@ pub trait Peer {
     fn merge(&mut self, client: &str) -> Result<()>;
     fn discard(&mut self, client: &str) -> Result<()>;
     fn join(&mut self, client: &str, welcome: &[u8], tree: Option<&[u8]>) -> Result<()>;
+    /// Makes a group that follows the client's; its commit counts as accepted.
+    fn follow(&mut self, _client: &str, _following: &Following) -> Result<Committed> {
+        Err("unsupported: following a group".into())
+    }
+    fn join_following(
+        &mut self,
+        _client: &str,
+        _branch: bool,
+        _welcome: &[u8],
+        _tree: Option<&[u8]>,
+    ) -> Result<()> {
+        Err("unsupported: following a group".into())
+    }
     fn group_info(&mut self, client: &str) -> Result<GroupInfo>;
     /// Joins alone; the commit counts as accepted. `remove` is the own old leaf (resync).
     fn join_external(

@@ -3,7 +3,7 @@ use std::io::{BufRead, Write};
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use crate::{text, Bytes, ClientOptions, Peer, Proposal, Result};
+use crate::{text, Bytes, ClientOptions, Following, Peer, Proposal, Result};
 
 #[derive(Deserialize)]
 struct Request {
@@ -29,6 +29,7 @@ struct Request {
     message: Bytes,
     ratchet_tree: Option<Bytes>,
     remove: Option<u32>,
+    following: Option<Following>,
     #[serde(default)]
     data: Bytes,
     #[serde(default)]
@@ -73,6 +74,18 @@ fn handle(peer: &mut impl Peer, r: &Request) -> Result<Value> {
         "merge" => peer.merge(&r.client).and_then(done),
         "discard" => peer.discard(&r.client).and_then(done),
         "join" => peer.join(&r.client, &r.message.0, tree).and_then(done),
+        "follow" => {
+            let following = r.following.as_ref().ok_or("follow without following")?;
+            value(peer.follow(&r.client, following)?)
+        }
+        "join_following" => {
+            let following = r
+                .following
+                .as_ref()
+                .ok_or("join_following without following")?;
+            peer.join_following(&r.client, following.branch, &r.message.0, tree)
+                .and_then(done)
+        }
         "group_info" => value(peer.group_info(&r.client)?),
         "join_external" => peer
             .join_external(&r.client, &r.message.0, tree, r.remove)
