@@ -2,37 +2,66 @@ package serve
 
 import (
 	"log/slog"
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"github.com/comity-im/comity/store"
 )
 
+// quietTime is how long nothing must have failed for a trouble to be over: commits
+// that write nothing succeed on a full disk, too.
+const quietTime = 30 * time.Second
+
 // health says once when the database stops working, and once when it works again.
 type health struct {
-	logger      *slog.Logger
-	advise      func(error) string
-	broken      atomic.Bool // commits fail
-	checkpoints atomic.Bool // checkpoints fail
+	logger *slog.Logger
+	advise func(error) string
+	now    func() time.Time
+
+	commits, checkpoints trouble
+}
+
+// A trouble is something that fails again and again until it does not.
+type trouble struct {
+	mu   sync.Mutex
+	said bool
+	last time.Time // when it failed last
+}
+
+// changed says whether the trouble began now, or is over.
+func (t *trouble) changed(failed bool, now func() time.Time) (began, over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case failed:
+		began = !t.said
+		t.said, t.last = true, now()
+	case t.said && now().Sub(t.last) >= quietTime:
+		t.said, over = false, true
+	}
+	return began, over
 }
 
 // committed hears of each commit.
 func (h *health) committed(c store.Commit) {
-	switch broken := c.Err != nil; {
-	case broken && h.broken.CompareAndSwap(false, true):
+	began, over := h.commits.changed(c.Err != nil, h.now)
+	if began {
 		h.logger.Error("the database did not take what was to be written: such requests are answered with 5xx and tried again by whoever sent them, nothing that was acknowledged is lost",
 			"error", c.Err, "advice", h.advise(c.Err))
-	case !broken && h.broken.CompareAndSwap(true, false):
+	}
+	if over {
 		h.logger.Info("the database takes what is written again")
 	}
 }
 
 // checkpointed hears of each checkpoint.
 func (h *health) checkpointed(c store.Checkpoint) {
-	switch broken := c.Err != nil; {
-	case broken && h.checkpoints.CompareAndSwap(false, true):
+	began, over := h.checkpoints.changed(c.Err != nil, h.now)
+	if began {
 		h.logger.Error("the write-ahead log can't be copied into the database: nothing is lost, but it grows with each message until the disk is full",
 			"error", c.Err, "log_bytes", c.LogBytes, "advice", h.advise(c.Err))
-	case !broken && h.checkpoints.CompareAndSwap(true, false):
+	}
+	if over {
 		h.logger.Info("the write-ahead log is copied into the database again", "log_bytes", c.LogBytes)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/comity-im/comity/store"
 )
@@ -13,9 +14,12 @@ import (
 // A database in trouble is said once, with what to do, and once when it is over.
 func TestTroubleIsSaidOnce(t *testing.T) {
 	var out bytes.Buffer
-	h := &health{logger: slog.New(slog.NewTextHandler(&out, nil)), advise: func(error) string { return "free some space" }}
+	now := time.Now()
+	h := &health{logger: slog.New(slog.NewTextHandler(&out, nil)), advise: func(error) string { return "free some space" }, now: func() time.Time { return now }}
 	full := errors.New("no space")
-	for _, err := range []error{nil, full, full, nil, nil, full} {
+	// A commit that writes nothing is taken in between.
+	for _, err := range []error{nil, full, nil, full, full, nil, nil, nil, full} {
+		now = now.Add(10 * time.Second)
 		h.committed(store.Commit{Err: err})
 		h.checkpointed(store.Checkpoint{Err: err, LogBytes: 123})
 	}

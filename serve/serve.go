@@ -35,6 +35,7 @@ type Server struct {
 	cfg      Config
 	logger   *slog.Logger
 	store    *store.Store
+	lock     io.Closer // of the data folder; nil: several nodes may use it
 	cert     *federation.Certificate
 	peers    *federation.Peers
 	out      *federation.Client
@@ -73,6 +74,10 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*Server, error)
 	cfg.Limits = cfg.Limits.share()
 	s := &Server{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
 	if err := s.open(ctx); err != nil {
+		var engine *store.EngineError
+		if errors.As(err, &engine) && s.store != nil {
+			err = fmt.Errorf("%w: %s", err, s.store.Advise(err))
+		}
 		s.close()
 		return nil, err
 	}
@@ -111,7 +116,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if s.store, err = openStore(ctx, cfg); err != nil {
+	if s.store, s.lock, err = openStore(ctx, cfg); err != nil {
 		return err
 	}
 	if was, err := s.store.WasRestored(ctx); err != nil {
@@ -123,7 +128,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = provider.NewMetrics(s.registry)
-	health := &health{logger: logger, advise: s.store.Advise}
+	health := &health{logger: logger, advise: s.store.Advise, now: time.Now}
 	s.store.Observe(func(c store.Commit) {
 		s.metrics.Committed(c)
 		health.committed(c)
@@ -204,15 +209,27 @@ func (s *Server) open(ctx context.Context) (err error) {
 	return err
 }
 
-func openStore(ctx context.Context, cfg Config) (*store.Store, error) {
+// openStore opens the database. That of a data folder belongs to one process: it
+// does not look for what others write.
+func openStore(ctx context.Context, cfg Config) (*store.Store, io.Closer, error) {
 	data := cfg.path(cfg.Data)
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, fmt.Errorf("the data folder can't be made: %w", err)
+		return nil, nil, fmt.Errorf("the data folder can't be made: %w", err)
 	}
 	if cfg.Store != "" {
-		return postgres.Open(ctx, cfg.Store, 0)
+		s, err := postgres.Open(ctx, cfg.Store, 0)
+		return s, nil, err
 	}
-	return sqlite.Open(ctx, filepath.Join(data, "comity.db"))
+	lock, err := lockFolder(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := sqlite.Open(ctx, filepath.Join(data, "comity.db"))
+	if err != nil {
+		lock.Close()
+		return nil, nil, err
+	}
+	return s, lock, nil
 }
 
 // issuers reads the credential issuers of peers that are fixed.
@@ -394,6 +411,9 @@ func (s *Server) close() error {
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
 	for _, l := range []net.Listener{s.federationListener, s.clientListener, s.adminListener} {
 		if l != nil {
