@@ -65,6 +65,14 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	if _, err := os.Stat(filepath.Dir(abs)); err != nil {
 		return nil, &FileError{Path: path, Advice: "create the folder, or name another with the data setting", Err: err}
 	}
+	// The provider's keys are in it, so a new one is its owner's alone, as are the
+	// files beside it: SQLite makes them with the same rights. An existing file is
+	// not opened here: closing it would end the locks of another Store on it.
+	if f, err := os.OpenFile(abs, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
 	dsn := func(mode string) string {
 		q := url.Values{}
 		q.Set("mode", mode)

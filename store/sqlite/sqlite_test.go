@@ -66,6 +66,24 @@ func TestOpenErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
+func TestOnlyItsOwnerReadsIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	s, err := sqlite.Open(context.Background(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, file := range []string{path, path + "-wal", path + "-shm"} {
+		i, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.Mode().Perm() != 0o600 {
+			t.Errorf("%s has the rights %s", filepath.Base(file), i.Mode())
+		}
+	}
+}
+
 func TestReopenKeepsWhatWasCommitted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	for i := range 3 {
