@@ -25,6 +25,7 @@ type Metrics struct {
 	sync       prometheus.Histogram
 	updates    prometheus.Histogram
 	waiting    prometheus.Gauge
+	unread     prometheus.Counter
 	points     *prometheus.CounterVec
 	log        prometheus.Gauge
 }
@@ -60,11 +61,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Name: "comity_store_commit_updates", Help: "Updates that share a commit.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)})
 	m.waiting = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "comity_store_updates_waiting", Help: "Updates that waited for the next commit, when the last one ended."})
+	m.unread = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "comity_store_read_failures_total", Help: "Reading transactions of the database that failed."})
 	m.points = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "comity_store_checkpoints_total", Help: "Looks at the write-ahead log, which is copied into the database when it is long enough, by result (SQLite)."}, []string{"result"})
 	m.log = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "comity_store_log_bytes", Help: "Size of the write-ahead log (SQLite)."})
-	reg.MustRegister(m.events, m.batch, m.commits, m.commit, m.sync, m.updates, m.waiting, m.points, m.log)
+	reg.MustRegister(m.events, m.batch, m.commits, m.commit, m.sync, m.updates, m.waiting, m.unread, m.points, m.log)
 	return m
 }
 
@@ -127,6 +130,13 @@ func (m *Metrics) Committed(c store.Commit) {
 	m.sync.Observe(c.Sync.Seconds())
 	m.updates.Observe(float64(c.Updates))
 	m.waiting.Set(float64(c.Waiting))
+}
+
+// Unread counts a failure to read from the store.
+func (m *Metrics) Unread() {
+	if m != nil {
+		m.unread.Inc()
+	}
 }
 
 // Checkpointed counts a checkpoint of the store.

@@ -18,7 +18,7 @@ type health struct {
 	advise func(error) string
 	now    func() time.Time
 
-	commits, checkpoints trouble
+	work, checkpoints trouble
 }
 
 // A trouble is something that fails again and again until it does not.
@@ -44,14 +44,24 @@ func (t *trouble) changed(failed bool, now func() time.Time) (began, over bool) 
 
 // committed hears of each commit.
 func (h *health) committed(c store.Commit) {
-	began, over := h.commits.changed(c.Err != nil, h.now)
+	began, over := h.work.changed(c.Err != nil, h.now)
 	if began {
-		h.logger.Error("the database did not take what was to be written: such requests are answered with 5xx and tried again by whoever sent them, nothing that was acknowledged is lost",
-			"error", c.Err, "advice", h.advise(c.Err))
+		h.fails(c.Err)
 	}
 	if over {
-		h.logger.Info("the database takes what is written again")
+		h.logger.Info("the database works again")
 	}
+}
+
+// unread hears of what could not be read.
+func (h *health) unread(err error) {
+	if began, _ := h.work.changed(true, h.now); began {
+		h.fails(err)
+	}
+}
+
+func (h *health) fails(err error) {
+	h.logger.Error("the database fails: requests are answered with 5xx and tried again by whoever sent them, nothing that was acknowledged is lost", "error", err, "advice", h.advise(err))
 }
 
 // checkpointed hears of each checkpoint.

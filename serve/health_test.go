@@ -23,8 +23,9 @@ func TestTroubleIsSaidOnce(t *testing.T) {
 		h.committed(store.Commit{Err: err})
 		h.checkpointed(store.Checkpoint{Err: err, LogBytes: 123})
 	}
+	h.unread(full) // which is said already
 	for line, want := range map[string]int{
-		"did not take what was to be written": 2, "takes what is written again": 1, "can't be copied": 2, "is copied into the database again": 1,
+		"the database fails": 2, "the database works again": 1, "can't be copied": 2, "is copied into the database again": 1,
 		"free some space": 4, "log_bytes=123": 3, "no space": 4,
 	} {
 		if n := strings.Count(out.String(), line); n != want {

@@ -136,6 +136,10 @@ func (s *Server) open(ctx context.Context) (err error) {
 			cfg.Committed()
 		}
 	})
+	s.store.ObserveReads(func(err error) {
+		s.metrics.Unread()
+		health.unread(err)
+	})
 	s.store.ObserveCheckpoints(func(c store.Checkpoint) {
 		s.metrics.Checkpointed(c)
 		health.checkpointed(c)

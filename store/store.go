@@ -111,6 +111,7 @@ type Store struct {
 	closing chan struct{}
 	done    chan struct{}
 	observe func(Commit)
+	unread  func(error)
 	once    sync.Once
 }
 
@@ -196,6 +197,10 @@ type Commit struct {
 
 // Observe makes f be told of every commit. Call it before the store is used.
 func (s *Store) Observe(f func(Commit)) { s.observe = f }
+
+// ObserveReads makes f be told of every error of the engine in a reading
+// transaction. Call it before the store is used.
+func (s *Store) ObserveReads(f func(error)) { s.unread = f }
 
 func (s *Store) committed(c Commit) {
 	if s.observe != nil {
@@ -307,10 +312,16 @@ func (s *Store) Size(ctx context.Context) (n int64, err error) {
 // View runs f on one consistent state of the database. Where engines repeat
 // transactions that collide f may run more than once.
 func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
+	var err error
 	if s.d.SingleWriter {
-		return s.viewKept(ctx, f)
+		err = s.viewKept(ctx, f)
+	} else {
+		err = s.repeated(ctx, func() error { return s.viewOnce(ctx, f) })
 	}
-	return s.repeated(ctx, func() error { return s.viewOnce(ctx, f) })
+	if s.unread != nil && broken(err) && (s.d.Unsupported == nil || !s.d.Unsupported(err)) {
+		s.unread(err)
+	}
+	return err
 }
 
 // collisions is how often a transaction that collides with others is repeated,
