@@ -36,6 +36,7 @@ type Options struct {
 	Fanout    []int    // numbers of followers
 	Rooms     int      // quiet rooms
 	Idle      int      // idle connections
+	Nodes     int      // of the hub for idle, on one PostgreSQL; 1: one process, on SQLite
 	Members   []int    // clients of the rooms in which commits are measured
 	Cold      int      // rooms on disk at a cold start
 	Backlog   int      // messages that wait for a follower that is away
@@ -87,6 +88,7 @@ type run struct {
 	hub     *target
 	workers []*process
 	byName  map[string]*process
+	store   string // of the hub; empty: SQLite
 	rooms   int
 	suffix  string   // of the names of this run's users and rooms
 	senders []string // the hub's clients that send
@@ -211,7 +213,12 @@ func (r *run) start(followers, loaded int) error {
 	if err != nil {
 		return err
 	}
+	own := map[string]string{}
+	if r.store != "" {
+		own["hub.example"] = fmt.Sprintf("store = %q", r.store)
+	}
 	r.cluster, err = cluster.Start(r.ctx, cluster.Options{
+		Own: own,
 		Dir: dir, Domains: domains, Command: []string{r.Program, "serve", "--config"}, LogLevel: "warn",
 		Tables: "[limits]\npeer_per_second = 1000000.0\npeer_burst = 1000000\npeer_concurrent = 1000\nkeys_per_requester = 1000000\nkeys_per_provider = 1000000\n" +
 			"client_per_second = 1000000.0\nclient_burst = 1000000\nclient_concurrent = 100000\nclient_connections = 1000000\nsubmits_per_second = 1000000.0\nsubmit_burst = 1000000\n" +

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/internal/cluster"
+	"github.com/comity-im/comity/internal/pgserver"
 	"github.com/comity-im/comity/serve"
 )
 
@@ -59,7 +60,7 @@ func tiny(t *testing.T, scenarios ...string) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Dir: t.TempDir(), Program: program, Scenarios: scenarios, Seconds: 0.3, Repeat: 1, Size: 50, Fanout: []int{2}, Rooms: 20, Idle: 20, Members: []int{5}, Cold: 200, Backlog: 500, calm: time.Millisecond}
+	return Options{Dir: t.TempDir(), Program: program, Scenarios: scenarios, Seconds: 0.3, Repeat: 1, Size: 50, Fanout: []int{2}, Rooms: 20, Idle: 20, Nodes: 1, Members: []int{5}, Cold: 200, Backlog: 500, calm: time.Millisecond}
 }
 
 // Each scenario gives its figures, none of them nothing or nonsense, beside their
@@ -142,6 +143,32 @@ func checkReport(t *testing.T, report *Report) {
 	}
 }
 
+// Connections are spread over several nodes of the hub.
+func TestIdleAtNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	if pgserver.Binaries() == "" {
+		if os.Getenv("CI") != "" {
+			t.Fatal("PostgreSQL is not installed")
+		}
+		t.Skip("skipped: no PostgreSQL (install its server binaries)")
+	}
+	o := tiny(t, "idle")
+	o.Nodes = 3
+	report, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, report)
+	if !slices.ContainsFunc(report.Figures, func(f Figure) bool { return f.What == "connections opened, 20 at 3 nodes" }) {
+		t.Errorf("%+v", report.Figures)
+	}
+	if !slices.ContainsFunc(report.Uses, func(u Use) bool { return u.Process == "provider hub.example node3" && u.MemoryMiB > 1 }) {
+		t.Errorf("what the third node used is missing: %+v", report.Uses)
+	}
+}
+
 // Providers that run already are loaded by their addresses.
 func TestGivenProviders(t *testing.T) {
 	if testing.Short() {
@@ -196,6 +223,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"--size":                              func(o *Options) { o.Size = 1 << 30 },
 		"--rooms":                             func(o *Options) { o.Rooms = -1 },
 		"--connections":                       func(o *Options) { o.Idle = 0 },
+		"--nodes is 7":                        func(o *Options) { o.Nodes = 7 },
+		"name the address of one node":        func(o *Options) { o.Nodes, o.Given = 2, hub },
 		"--cold":                              func(o *Options) { o.Cold = 0 },
 		"--backlog":                           func(o *Options) { o.Backlog = 0 },
 		"--followers has 0":                   func(o *Options) { o.Scenarios, o.Fanout = []string{"fanout"}, []int{0} },
@@ -212,7 +241,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"commits can't be measured":           func(o *Options) { o.Given, o.Scenarios = hub, []string{"commits"} },
 		"fanout to 2 followers needs as many": func(o *Options) { o.Given, o.Scenarios = hub, []string{"fanout"} },
 	} {
-		o := Options{Program: "none", Scenarios: []string{"hot"}, Seconds: 1, Repeat: 1, Size: 1, Fanout: []int{2}, Rooms: 1, Idle: 1, Members: []int{2}, Cold: 1, Backlog: 1}
+		o := Options{Program: "none", Scenarios: []string{"hot"}, Seconds: 1, Repeat: 1, Size: 1, Fanout: []int{2}, Rooms: 1, Idle: 1, Nodes: 1, Members: []int{2}, Cold: 1, Backlog: 1}
 		if err := o.Check(); err != nil {
 			t.Fatal(err)
 		}

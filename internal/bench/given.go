@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -58,6 +59,10 @@ func (o *Options) Check() error {
 		return fmt.Errorf("--rooms is %d: it must be 1 at least", o.Rooms)
 	case o.Idle < 1:
 		return fmt.Errorf("--connections is %d: it must be 1 at least", o.Idle)
+	case o.Nodes < 1 || o.Nodes > 6:
+		return fmt.Errorf("--nodes is %d: it must be from 1 to 6, for which the PostgreSQL that is started has connections", o.Nodes)
+	case o.Nodes > 1 && o.Given.Hub != "":
+		return errors.New("--nodes is of a hub that is started here: name the address of one node, or of the load balancer, with --hub alone")
 	case o.Cold < 1:
 		return fmt.Errorf("--cold is %d: it must be 1 at least", o.Cold)
 	case o.Backlog < 1:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/clientapi"
+	"github.com/comity-im/comity/internal/pgserver"
 )
 
 const (
@@ -23,6 +24,113 @@ const (
 	// openAtOnce is how many connections are opened at a time.
 	openAtOnce = 32
 )
+
+// A node is one of the hub's processes, and the load generator with its clients.
+type node struct {
+	*target
+	load   *process
+	device string
+}
+
+// idle: connections on which nothing happens.
+func (r *run) idle() error {
+	if r.Nodes > 1 {
+		server, err := pgserver.New("") // not below Dir, which is not open to the user that it may have to run as
+		if err != nil {
+			return fmt.Errorf("%d nodes need a PostgreSQL: %w", r.Nodes, err)
+		}
+		defer server.Close()
+		if r.store, err = server.Create(r.ctx, "bench"); err != nil {
+			return err
+		}
+		defer func() {
+			r.stop() // before their database
+			r.store = ""
+		}()
+	}
+	if err := r.start(0, 0); err != nil {
+		return err
+	}
+	nodes := []node{{r.hub, r.hubLoad(), r.senders[0]}}
+	for i := 2; i <= r.Nodes; i++ {
+		n, err := r.node(i)
+		if err != nil {
+			return err
+		}
+		nodes = append(nodes, n)
+	}
+	memory := func() (sum int64) {
+		for _, n := range nodes {
+			collected(r.ctx, n.admin)
+			sum += n.usage(r.ctx).rss
+		}
+		return sum
+	}
+	for _, n := range nodes {
+		if _, err := n.load.do(command{Op: "devices", Devices: []string{n.device}, Count: 1}); err != nil {
+			return err
+		}
+	}
+	before := memory()
+	var opened int64
+	var seconds float64
+	var why string
+	for i, n := range nodes {
+		count := r.Idle/len(nodes) + min(1, max(0, r.Idle%len(nodes)-i))
+		a, err := n.load.do(command{Op: "idle", Devices: []string{n.device}, Count: count, Seconds: openFor})
+		if err != nil {
+			return err
+		}
+		opened, seconds = opened+a.N, seconds+a.Seconds
+		if why == "" {
+			why = a.Why
+		}
+		r.say("  %d connections are open", opened)
+	}
+	what, at := fmt.Sprintf("connections opened, %d", opened), ""
+	if why != "" {
+		what += fmt.Sprintf(" of the %d asked for: %s", r.Idle, why)
+	}
+	if len(nodes) > 1 {
+		at = fmt.Sprintf(" at %d nodes", len(nodes))
+	}
+	r.add(Figure{Scenario: "idle", What: what + at, Value: float64(opened) / seconds, Unit: "connections/s"})
+	time.Sleep(time.Second)
+	memory()
+	time.Sleep(time.Second)
+	if rss := memory(); rss > 0 {
+		r.add(Figure{Scenario: "idle", What: fmt.Sprintf("the hub's memory per connection, of %d", opened) + at, Value: max(0, float64(rss-before)) / 1024 / float64(opened), Unit: "KiB", Aim: "≤ 30"})
+	}
+	used, err := r.measured("idle", func() error {
+		time.Sleep(time.Duration(r.Seconds * float64(time.Second)))
+		return nil
+	})
+	cpu := 0.0
+	for _, n := range nodes {
+		cpu += used["provider "+n.domain]
+	}
+	if cpu > 0 {
+		r.add(Figure{Scenario: "idle", What: "the hub's CPU time meanwhile" + at, Value: 100 * cpu / r.Seconds, Unit: "% of one core"})
+	}
+	return err
+}
+
+// node starts the hub's node i, from 2, and a load generator for it.
+func (r *run) node(i int) (node, error) {
+	name := fmt.Sprintf("node%d", i)
+	p, err := r.hub.Node(r.ctx, name)
+	if err != nil {
+		return node{}, err
+	}
+	t := &target{Provider: p, domain: p.Domain + " " + name, admin: "http://" + p.Admin}
+	r.targets = append(r.targets, t)
+	w, err := r.worker(t.domain)
+	if err != nil {
+		return node{}, err
+	}
+	_, err = w.do(command{Op: "open", URL: p.ClientURL(), CA: r.cluster.CAFile})
+	return node{t, w, fmt.Sprintf("n%d%s", i, r.suffix)}, err
+}
 
 // openFiles is how many files a process may have open; the Go runtime raises its
 // own limit to the hard one. 0: not known.

@@ -522,42 +522,6 @@ func perSecond(ms float64) float64 {
 	return 1000 / ms
 }
 
-// idle: connections on which nothing happens.
-func (r *run) idle() error {
-	if err := r.start(0, 0); err != nil {
-		return err
-	}
-	if _, err := r.hubLoad().do(command{Op: "devices", Devices: r.senders[:1], Count: 1}); err != nil {
-		return err
-	}
-	collected(r.ctx, r.hub.admin)
-	before := r.hub.usage(r.ctx).rss
-	a, err := r.hubLoad().do(command{Op: "idle", Devices: r.senders[:1], Count: r.Idle, Seconds: openFor})
-	if err != nil {
-		return err
-	}
-	what := fmt.Sprintf("connections opened, %d", a.N)
-	if a.Why != "" {
-		what += fmt.Sprintf(" of the %d asked for: %s", r.Idle, a.Why)
-	}
-	r.add(Figure{Scenario: "idle", What: what, Value: float64(a.N) / a.Seconds, Unit: "connections/s"})
-	for range 2 {
-		time.Sleep(time.Second)
-		collected(r.ctx, r.hub.admin)
-	}
-	if rss := r.hub.usage(r.ctx).rss; rss > 0 {
-		r.add(Figure{Scenario: "idle", What: fmt.Sprintf("the hub's memory per connection, of %d", a.N), Value: max(0, float64(rss-before)) / 1024 / float64(a.N), Unit: "KiB", Aim: "≤ 30"})
-	}
-	used, err := r.measured("idle", func() error {
-		time.Sleep(time.Duration(r.Seconds * float64(time.Second)))
-		return nil
-	})
-	if cpu := used["provider "+r.hub.domain]; cpu > 0 {
-		r.add(Figure{Scenario: "idle", What: "the hub's CPU time meanwhile", Value: 100 * cpu / r.Seconds, Unit: "% of one core"})
-	}
-	return err
-}
-
 // commits: one client of a room commits, and others are added to it.
 func (r *run) commits() error {
 	if err := r.start(1, 1); err != nil {

@@ -21,7 +21,8 @@ type Bench struct {
 	Size        int      `help:"Octets of application data in a message." default:"100"`
 	Followers   []int    `help:"Numbers of followers for fanout; up to 50 is sensible." default:"1,4,10,50"`
 	Rooms       int      `help:"Rooms for quiet." default:"10000"`
-	Connections int      `help:"Connections for idle, or as many as the limit of open files and two minutes allow." default:"100000"`
+	Connections int      `help:"Connections for idle, or as many as the limit of open files and two minutes allow at each node." default:"100000"`
+	Nodes       int      `help:"Nodes of the hub for idle, on a PostgreSQL of the bench's own: each process has a limit of open files of its own." default:"1"`
 	Members     []int    `help:"Clients of the rooms for commits." default:"10,100,1000,10000"`
 	Cold        int      `help:"Rooms on disk for cold." default:"100000"`
 	Backlog     int      `help:"Messages that wait for the follower that comes back, for backlog." default:"100000"`
@@ -47,7 +48,7 @@ func (b *Bench) Run(ctx context.Context, out io.Writer) error {
 	}
 	o := bench.Options{
 		Dir: b.Dir, Program: program, Scenarios: b.Scenario, Seconds: b.Seconds, Repeat: b.Repeat, Size: b.Size, Fanout: b.Followers,
-		Rooms: b.Rooms, Idle: b.Connections, Members: b.Members, Cold: b.Cold, Backlog: b.Backlog, Profile: b.Profile, Progress: os.Stderr,
+		Rooms: b.Rooms, Idle: b.Connections, Nodes: b.Nodes, Members: b.Members, Cold: b.Cold, Backlog: b.Backlog, Profile: b.Profile, Progress: os.Stderr,
 		Given: bench.Given{Hub: b.Hub, Followers: b.Follower, Admin: b.Admin, CA: b.CA, Invite: b.Invite},
 	}
 	if len(o.Scenarios) == 0 {
