@@ -24,12 +24,12 @@ func (c *counter) took(d time.Duration) {
 }
 
 // reset starts anew and returns what there was.
-func (c *counter) reset() (n int64, q Quantiles) {
+func (c *counter) reset() (n int64, times []time.Duration) {
 	c.mu.Lock()
-	times := c.times
+	times = c.times
 	c.times = nil
 	c.mu.Unlock()
-	return c.n.Swap(0), quantiles(times)
+	return c.n.Swap(0), times
 }
 
 // Quantiles are of durations, in milliseconds.

@@ -45,6 +45,7 @@ type command struct {
 	Rate     float64           `json:"rate,omitempty"`   // a second; 0: as fast as may be
 	Seconds  float64           `json:"seconds,omitempty"`
 	Decrypt  bool              `json:"decrypt,omitempty"`
+	Each     bool              `json:"each,omitempty"` // answer with every time
 	Invite   string            `json:"invite,omitempty"`
 	Profile  string            `json:"profile,omitempty"` // file for a CPU profile of the sending
 }
@@ -58,6 +59,7 @@ type answer struct {
 	Refused  int64             `json:"refused,omitempty"`
 	Seconds  float64           `json:"seconds,omitempty"`
 	Times    Quantiles         `json:"times,omitzero"`
+	Each     []time.Duration   `json:"each,omitempty"`
 	Nanos    int64             `json:"nanos,omitempty"` // when it was done
 	Bytes    int64             `json:"bytes,omitempty"` // of one request
 	CPU      float64           `json:"cpu,omitempty"`   // seconds that sending took this process
@@ -333,9 +335,13 @@ func (w *worker) counted(c *command) (*answer, error) {
 	for deadline := time.Now().Add(20 * time.Second); w.count.n.Load() < int64(c.Count) && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	w.decrypt.Store(c.Decrypt)
+	w.decrypt.Store(c.Decrypt || c.Each)
 	a := &answer{}
-	a.N, a.Times = w.count.reset()
+	var times []time.Duration
+	a.N, times = w.count.reset()
+	if a.Times = quantiles(times); c.Each {
+		a.Each = times
+	}
 	if w.foreign != nil {
 		a.N += w.foreign.count.n.Swap(0)
 	}

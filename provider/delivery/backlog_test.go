@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/store"
@@ -131,7 +133,7 @@ func TestBacklogHurtsNobody(t *testing.T) {
 	if during == 0 {
 		t.Error("no live event came through before the backlog was done")
 	}
-	if most > logEvents/batchEvents+2 { // one more from memory, one more of little
+	if most > logEvents/leastShare+1 { // one more from memory
 		t.Errorf("%d requests were under way to a follower that catches up", most)
 	}
 	if newAt < 0 || newAt > total*3/4 {
@@ -176,8 +178,8 @@ func TestBatchesAreBounded(t *testing.T) {
 	}
 }
 
-// Between batches of what is old there is a rest as long as they took; what is
-// new goes without.
+// Between batches of what is old there is a rest several times as long as they
+// took; what is new goes without.
 func TestOldBatchesRest(t *testing.T) {
 	for _, age := range []time.Duration{0, time.Hour} {
 		h := newHub(t)
@@ -197,8 +199,130 @@ func TestOldBatchesRest(t *testing.T) {
 		for i := 2; i < len(calls); i++ {
 			least = min(least, calls[i].Sub(calls[i-1]))
 		}
-		if rested := least >= 2*took; age > 0 && !rested || least < took {
+		if rested := least >= (1+restTimes)*took; age > 0 && !rested || least < took {
 			t.Errorf("events %v old: %v between batches at least", age, least)
 		}
+	}
+}
+
+// However fast the rooms that are behind grow, as long as that is less than half
+// of what can be sent at all, a follower catches up; where they don't, catching up
+// takes its share of the time and no more.
+func TestCatchingUpEnds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		took := time.Duration(rapid.IntRange(1, 2000).Draw(t, "batch takes ms")) * time.Millisecond
+		share := rapid.Float64Range(0, 0.45).Draw(t, "grows by, of what can be sent")
+		waiting := rapid.IntRange(1, 200_000).Draw(t, "waiting")
+		perSecond := share * batchEvents / took.Seconds()
+		c := catchUp{}
+		var now, busy time.Duration
+		var grown, sent int
+		last := 0
+		for waiting+grown-sent >= batchEvents { // what is left then is new
+			if now > time.Duration(3*waiting/batchEvents+100)*max(4*took, took+longestRest)/2 {
+				t.Fatalf("after %v %d of %d that waited, and of %d that came since, are sent", now, sent, waiting, grown)
+			}
+			c.grew(int64(grown - last))
+			last = grown
+			rest := c.sent(batchEvents, took)
+			sent += batchEvents
+			if rest > longestRest || rest > restTimes*took {
+				t.Fatalf("a rest of %v after a batch of %v", rest, took)
+			}
+			busy += took
+			now += took + rest
+			grown = int(now.Seconds() * perSecond)
+		}
+		if share == 0 && took < longestRest/restTimes && busy > now/(1+restTimes)+took {
+			t.Fatalf("%v of %v are for catching up", busy, now)
+		}
+	})
+}
+
+// Followers that come back and answer nothing, however many, hold so little of what
+// is read for all that another one catches up meanwhile.
+func TestSlowOnesLeaveMemory(t *testing.T) {
+	h := newHub(t)
+	const slow, messages, octets = 200, 100, 20 << 10
+	var list []string
+	var asked atomic.Int64
+	release := make(chan struct{})
+	for i := range slow {
+		d := fmt.Sprintf("slow%d.example", i)
+		list = append(list, d)
+		h.answer[mimi.ProviderDomain(d)] = func(ctx context.Context, _ mimi.RoomURI, _ int) error {
+			asked.Add(1)
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+	}
+	h.write(h.room("r", time.Now(), 0, list...), messages, octets)
+	h.run()
+	t.Cleanup(func() { close(release) })
+	h.eventually("that all are asked", func() bool { return asked.Load() == slow })
+	id := h.room("other", time.Now(), 0, "quick.example")
+	h.write(id, messages, octets)
+	h.d.Wake("quick.example", id, nil)
+	h.eventually("that the quick one has all", func() bool {
+		_, events := h.count("quick.example")
+		return events == messages
+	})
+	if !h.d.reads.TryAcquire(logOctets - slow*(leastWindow+2*(octets+1<<10))) {
+		t.Error("the slow ones hold more than a little each")
+	}
+}
+
+// One that was quick and is not any more is sent little at a time, until it is
+// quick again.
+func TestWindow(t *testing.T) {
+	c := catchUp{}
+	octets := func() int {
+		turn := &turn{}
+		if !c.reserve(turn) {
+			t.Fatal("there is no share")
+		}
+		defer c.release(turn)
+		return c.resize(turn, 10_000)
+	}
+	want := leastWindow
+	for range 6 {
+		if got := octets(); got != want {
+			t.Fatalf("%d octets, want %d", got, want)
+		}
+		c.sent(batchEvents, time.Millisecond)
+		want = min(2*want, batchBytes)
+	}
+	c.sent(batchEvents, slowly/2)
+	if got := octets(); got != batchBytes {
+		t.Errorf("%d octets after one that was neither", got)
+	}
+	c.sent(batchEvents, 2*slowly)
+	if got := octets(); got != leastWindow {
+		t.Errorf("%d octets after a slow one", got)
+	}
+	// Shares of many rooms are never more than all.
+	var turns []*turn
+	for {
+		turn := &turn{}
+		if !c.reserve(turn) {
+			break
+		}
+		c.resize(turn, 1)
+		turns = append(turns, turn)
+	}
+	if len(turns) != logEvents/leastShare || c.taken > logEvents {
+		t.Errorf("%d rooms have %d events", len(turns), c.taken)
+	}
+	for _, turn := range turns[1:] {
+		c.release(turn)
+	}
+	if c.resize(turns[0], 10_000); turns[0].share != logEvents {
+		t.Errorf("one that is left has %d", turns[0].share)
+	}
+	if c.release(turns[0]); c.taken != 0 || c.shares != 0 {
+		t.Errorf("%d events and %d shares are left", c.taken, c.shares)
 	}
 }

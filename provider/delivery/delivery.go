@@ -32,17 +32,6 @@ const (
 	// batchEvents and batchBytes bound one request.
 	batchEvents = 256
 	batchBytes  = 900 << 10
-	// What is not in memory any more is read from the logs. So many events of those
-	// are under way to one follower, that is two whole batches or many small ones:
-	// one that catches up leaves processors and disks to others. And so many octets
-	// to all, however many come back together.
-	logEvents = 2 * batchEvents
-	logOctets = 64 << 20
-	// Where what is sent is older than that, as after an absence, each batch is
-	// followed by a rest as long as it took, up to longestRest: half of the time is
-	// for what is new, elsewhere.
-	restAfter   = 10 * time.Second
-	longestRest = time.Second
 	// batchesInTurn is how many batches of a room are sent before it is the turn of
 	// others that wait.
 	batchesInTurn = 4
@@ -163,7 +152,7 @@ func (d *Deliverer) peer(domain mimi.ProviderDomain) *peer {
 	defer d.mu.Unlock()
 	p := d.peers[domain]
 	if p == nil {
-		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), reads: semaphore.NewWeighted(logEvents), rooms: map[int64]*task{}, refused: map[int64]time.Time{}}
+		p = &peer{d: d, domain: domain, wake: make(chan struct{}, 1), contact: make(chan struct{}, 1), rooms: map[int64]*task{}, refused: map[int64]time.Time{}}
 		d.peers[domain] = p
 		if d.ctx != nil {
 			d.start(p)
@@ -323,16 +312,16 @@ type peer struct {
 	domain  mimi.ProviderDomain
 	wake    chan struct{}
 	contact chan struct{}
-	reads   *semaphore.Weighted // events of batches from the logs that are under way
 
 	mu       sync.Mutex
 	rooms    map[int64]*task     // rooms that may have something
 	queue    []int64             // those of them that wait for their turn
+	log      catchUp             // and those whose log is to be read
 	refused  map[int64]time.Time // rooms that the follower refuses, until they are tried again
 	fresh    fresh
 	cursors  cursors
 	scan     bool // ask the database for rooms
-	active   int
+	active   int  // rooms whose turn it is, but for those with a share of log
 	failures int
 	failure  string
 	retryAt  time.Time
@@ -346,7 +335,8 @@ type peer struct {
 // A task is a room that may have something for the follower.
 type task struct {
 	running bool
-	again   bool // something came while it ran
+	again   bool  // something came while it ran
+	last    int64 // its newest event when its log was last read
 }
 
 func (p *peer) signal() {
@@ -389,7 +379,7 @@ func (p *peer) run(ctx context.Context) {
 		if held {
 			wait = min(wait, p.retryAt.Sub(now))
 		}
-		idle := len(p.queue) == 0 && !p.scan && p.active == 0 || p.paused
+		idle := len(p.queue)+len(p.log.rooms) == 0 && !p.scan && p.active+p.log.shares == 0 || p.paused
 		p.mu.Unlock()
 		if !held && !idle {
 			leads := l.hold(ctx)
@@ -423,10 +413,10 @@ func (p *peer) run(ctx context.Context) {
 func (p *peer) passOn() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, room := range p.queue {
+	for _, room := range slices.Concat(p.queue, p.log.rooms) {
 		delete(p.rooms, room)
 	}
-	p.queue, p.scan = nil, true
+	p.queue, p.log.rooms, p.scan = nil, nil, true
 	p.fresh.clear()
 	p.cursors.clear()
 }
@@ -500,16 +490,24 @@ func (p *peer) dispatch(ctx context.Context, wg *sync.WaitGroup) {
 	if p.d.cfg.Now().Before(p.retryAt) || p.paused {
 		return
 	}
-	atOnce := roomsAtOnce
-	if p.failures > 0 {
-		atOnce = 1 // first see whether it is back
+	begin := func(queue *[]int64, t *turn) {
+		t.room = (*queue)[0]
+		*queue = (*queue)[1:]
+		p.rooms[t.room].running = true
+		wg.Go(func() { p.work(ctx, t) })
 	}
-	for len(p.queue) > 0 && p.active < atOnce {
-		room := p.queue[0]
-		p.queue = p.queue[1:]
-		p.rooms[room].running = true
+	// First see whether it is back.
+	may := func() bool { return p.failures == 0 || p.active+p.log.shares == 0 }
+	for len(p.queue) > 0 && p.active < roomsAtOnce && may() {
 		p.active++
-		wg.Go(func() { p.work(ctx, room) })
+		begin(&p.queue, &turn{})
+	}
+	for len(p.log.rooms) > 0 && may() {
+		t := &turn{}
+		if !p.log.reserve(t) {
+			break
+		}
+		begin(&p.log.rooms, t)
 	}
 }
 
@@ -538,23 +536,35 @@ func (p *peer) backlog(ctx context.Context) error {
 
 // work sends what one room has, batch by batch, until there is nothing more or
 // the follower fails.
-func (p *peer) work(ctx context.Context, room int64) {
+func (p *peer) work(ctx context.Context, turn *turn) {
 	var err error
 	var no *refusedError
+	room := turn.room
 	more := true
-	for n := 0; more && err == nil && ctx.Err() == nil && !p.isPaused() && (n < batchesInTurn || !p.othersWait()); n++ {
+	for n := 0; more && err == nil && ctx.Err() == nil && !p.isPaused() && (n < batchesInTurn || !p.othersWait(turn)); n++ {
 		begun := time.Now()
-		if more, err = p.send(ctx, room); err == nil || errors.As(err, &no) {
+		var rest time.Duration
+		if more, rest, err = p.send(ctx, turn); err == nil || errors.As(err, &no) {
 			p.answered(begun)
+		}
+		if more && rest > 0 {
+			select {
+			case <-time.After(rest):
+			case <-ctx.Done():
+			}
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.active--
+	if turn.share == 0 {
+		p.active--
+	}
+	p.log.release(turn)
 	t := p.rooms[room]
 	t.running = false
 	t.again = t.again || more && err == nil // at the end of those that wait
-	if err != nil {
+	later := errors.Is(err, errLater)
+	if err != nil && !later {
 		p.cursors.drop(room)
 	}
 	if no != nil {
@@ -564,7 +574,10 @@ func (p *peer) work(ctx context.Context, room int64) {
 		err, t.again = nil, false
 	}
 	switch {
+	case later:
+		p.log.rooms = append(p.log.rooms, room)
 	case err != nil && ctx.Err() == nil:
+		p.log.window = leastWindow
 		p.failed(err)
 		p.queue = append(p.queue, room)
 	case err == nil && !t.again && !p.paused:
@@ -608,11 +621,15 @@ type part struct {
 	last   int64 // the newest event of the room, as far as is known
 	more   bool  // the follower has another cursor there, which comes after
 	mark   uint64
-	done   func() // if not nil, to be called when the events are not needed any more
+	// Of events that were read from the log: when that began, and what to call when
+	// they are not needed any more.
+	begun time.Time
+	done  func()
 }
 
 // next returns what a room has for the follower; no events: nothing.
-func (p *peer) next(ctx context.Context, roomID int64) (n part, err error) {
+func (p *peer) next(ctx context.Context, turn *turn) (n part, err error) {
+	roomID := turn.room
 	p.mu.Lock()
 	w, known := p.cursors.rooms[roomID]
 	n.mark = p.cursors.dropped
@@ -652,7 +669,7 @@ func (p *peer) next(ctx context.Context, roomID int64) (n part, err error) {
 	n.events = p.fresh.take(roomID, n.cursor.AckedSeq, n.last, batchEvents+1)
 	p.mu.Unlock()
 	if len(n.events) == 0 {
-		n.events, n.done, err = p.fromLog(ctx, roomID, n.cursor.AckedSeq, n.last-n.cursor.AckedSeq)
+		n.events, n.begun, n.done, err = p.fromLog(ctx, turn, n.cursor.AckedSeq, n.last-n.cursor.AckedSeq)
 		if i := slices.IndexFunc(n.events, func(e store.Event) bool { return e.Seq > n.last }); i >= 0 {
 			n.events = n.events[:i]
 		}
@@ -660,20 +677,21 @@ func (p *peer) next(ctx context.Context, roomID int64) (n part, err error) {
 	return n, err
 }
 
-// send delivers one batch of a room. more says whether to go on.
-func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
-	next, err := p.next(ctx, roomID)
+// send delivers one batch of a room. more says whether to go on, and rest after
+// what time.
+func (p *peer) send(ctx context.Context, turn *turn) (more bool, rest time.Duration, err error) {
+	roomID := turn.room
+	next, err := p.next(ctx, turn)
 	if next.done != nil {
 		defer next.done()
 	}
 	if err != nil || len(next.events) == 0 {
-		return false, err
+		return false, 0, err
 	}
 	cursor, room, events := next.cursor, next.room, next.events
-	begun := time.Now()
 	req, n, upto, oldest := p.batch(cursor, events)
 	if upto == cursor.AckedSeq {
-		return false, nil
+		return false, 0, nil
 	}
 	if n > 0 {
 		start := p.d.cfg.Now()
@@ -685,13 +703,14 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 			// One that has no client left in the room need not take them.
 			if cursor.UntilSeq == 0 && p.d.cfg.Now().Sub(time.UnixMilli(oldest)) < refusedFor {
 				p.d.cfg.Logger.Info("follower refuses events of a room; they are tried again", "follower", string(p.domain), "room", room.URI, "events", n, "error", err)
-				return false, &refusedError{err}
+				return false, 0, &refusedError{err}
 			}
 			p.d.cfg.Logger.Warn("follower refuses events of a room; they are dropped", "follower", string(p.domain), "room", room.URI, "events", n, "error", err)
 		} else if err != nil {
-			return false, err
+			return false, 0, err
 		}
 	}
+	done := upto - cursor.AckedSeq
 	cursor.AckedSeq = upto
 	p.d.acks.put(cursor)
 	p.mu.Lock()
@@ -699,14 +718,19 @@ func (p *peer) send(ctx context.Context, roomID int64) (more bool, err error) {
 	if !next.more {
 		p.cursors.keep(store.Waiting{Follower: cursor, RoomURI: room.URI}, next.mark)
 	}
-	p.mu.Unlock()
-	if n > 0 && next.done != nil && upto < next.last && p.d.cfg.Now().Sub(time.UnixMilli(oldest)) > restAfter {
-		select {
-		case <-time.After(min(time.Since(begun), longestRest)):
-		case <-ctx.Done():
+	if next.done != nil {
+		t := p.rooms[roomID]
+		if t.last > 0 {
+			p.log.grew(max(next.last-t.last, 0))
 		}
+		t.last = next.last
+		rest = p.log.sent(done, time.Since(next.begun))
 	}
-	return upto < next.last || next.more, nil
+	p.mu.Unlock()
+	if n == 0 || p.d.cfg.Now().Sub(time.UnixMilli(oldest)) <= restAfter {
+		rest = 0
+	}
+	return upto < next.last || next.more, rest, nil
 }
 
 // A refusedError is a follower's refusal of one room's events.
@@ -731,48 +755,11 @@ func (p *peer) answered(begun time.Time) {
 	p.failures, p.failure, p.retryAt, p.asked = 0, "", time.Time{}, false
 }
 
-// othersWait says whether rooms wait for one of those under way to end.
-func (p *peer) othersWait() bool {
+// othersWait says whether rooms wait for a turn like this one to end.
+func (p *peer) othersWait(t *turn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.queue) > 0
-}
-
-// fromLog reads the next batch of a room from its log when there is room for it.
-// waiting is how many events wait; done must be called when the batch is not
-// needed any more.
-func (p *peer) fromLog(ctx context.Context, room int64, after, waiting int64) (events []store.Event, done func(), err error) {
-	share := min(waiting, batchEvents)
-	if err := p.reads.Acquire(ctx, share); err != nil {
-		return nil, nil, err
-	}
-	// How large it is shows when it is read.
-	held := int64(2 * batchBytes)
-	if err := p.d.reads.Acquire(ctx, held); err != nil {
-		p.reads.Release(share)
-		return nil, nil, err
-	}
-	done = func() {
-		p.d.reads.Release(held)
-		p.reads.Release(share)
-	}
-	err = p.d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-		events, _, err = tx.EventsWithin(room, after, batchEvents+1, batchBytes)
-		return err
-	})
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	size := int64(0)
-	for i := range events {
-		size += int64(len(events[i].Body))
-	}
-	if size < held {
-		p.d.reads.Release(held - size)
-		held = size
-	}
-	return events, done, nil
+	return t.share == 0 && len(p.queue) > 0 || t.share > 0 && len(p.log.rooms) > 0
 }
 
 func (p *peer) isPaused() bool {
