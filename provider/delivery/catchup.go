@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/store"
 )
 
@@ -23,8 +24,8 @@ const (
 	// restAfter is how old events are that are followed by a rest, which longestRest
 	// bounds.
 	restAfter   = 5 * time.Second
-	restTimes   = 3
-	longestRest = 250 * time.Millisecond
+	restTimes   = 4
+	longestRest = 2 * time.Second
 	outrun      = 2
 	// logOctets bounds the bodies of what was read from the logs for all followers,
 	// however many come back together. One follower has leastWindow of them at first,
@@ -135,13 +136,17 @@ func (p *peer) fromLog(ctx context.Context, t *turn, after, waiting int64) (even
 		done()
 		return nil, begun, nil, err
 	}
-	size := int64(0)
-	for i := range events {
-		size += int64(len(events[i].Body))
+	// What is read beyond its octets is let go, but for one event.
+	n, size := 0, 0
+	for n < len(events) && (n == 0 || size+len(events[n].Body) <= octets || mimi.FanoutKind(events[n].Kind) == mimi.FanoutWelcome) {
+		size += len(events[n].Body)
+		n++
 	}
-	if size < held {
-		p.d.reads.Release(held - size)
-		held = size
+	clear(events[n:])
+	events = events[:n]
+	if more := int64(size) - held; more < 0 || p.d.reads.TryAcquire(more) {
+		p.d.reads.Release(max(-more, 0))
+		held = int64(size)
 	}
 	return events, begun, done, nil
 }
