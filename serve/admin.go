@@ -75,7 +75,7 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 		reply(w, b, err)
 	})
 	mux.HandleFunc("POST /admin/v1/restored", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, struct{}{}, s.store.Update(r.Context(), (*store.Tx).Restored))
+		reply(w, struct{}{}, s.store.Update(r.Context(), func(tx *store.Tx) error { return tx.Restored(time.Now().UnixMilli()) }))
 	})
 	mux.HandleFunc("POST /admin/v1/rotate-franking", func(w http.ResponseWriter, r *http.Request) {
 		from, err := s.provider.RotateFranking(r.Context())

@@ -119,7 +119,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.store, s.lock, err = openStore(ctx, cfg); err != nil {
 		return err
 	}
-	if was, err := s.store.WasRestored(ctx); err != nil {
+	if was, err := s.store.WasRestored(ctx, time.Now().UnixMilli()); err != nil {
 		return err
 	} else if was {
 		logger.Warn("this database is a backup that was restored: events go on with new numbers, and the stock of KeyPackages was dropped; rooms hosted here may be in an earlier epoch than their members, whose devices then come in anew")

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -35,21 +36,32 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 // restoredGap is how far the numbers of events jump in a database that was
 // restored: further than events can have been given numbers since the backup.
 // Clients hold cursors, and would take a number that comes again for an event
-// that they have.
-const restoredGap = 1_000_000_000
+// that they have. How many events lie between two numbers is what is left when
+// gaps are taken away.
+const (
+	restoredGap = 1_000_000_000
+	lessGaps    = " % 1000000000"
+)
 
 // Restored makes a database that was restored from a backup safe to go on from:
 // the next event of each room gets a number that no client has seen, and the
 // stock of KeyPackages, some of which were given out since, is dropped. Clients
 // upload new ones when they connect.
-func (tx *Tx) Restored() error {
-	for _, q := range []string{
-		// Who had read everything has read everything.
-		"UPDATE followers SET acked_seq = acked_seq + ? WHERE acked_seq = (SELECT r.last_seq FROM rooms r WHERE r.room_id = followers.room_id)",
-		"UPDATE memberships SET cursor_seq = cursor_seq + ? WHERE cursor_seq = (SELECT r.last_seq FROM rooms r WHERE r.room_id = memberships.room_id)",
-		"UPDATE rooms SET last_seq = last_seq + ?",
-	} {
-		if _, err := tx.exec(q, int64(restoredGap)); err != nil {
+//
+// An event without a body, which is for nobody, bridges the gap: so cursors need
+// not be moved past what their owners may not have read, and yet come to the end.
+func (tx *Tx) Restored(nowMillis int64) error {
+	if _, err := tx.exec("UPDATE rooms SET last_seq = last_seq + ?", int64(restoredGap-1)); err != nil {
+		return err
+	}
+	rooms, err := collect(tx, func(r scanner, id *int64) error { return r.Scan(id) }, "SELECT room_id FROM rooms ORDER BY room_id")
+	if err != nil {
+		return err
+	}
+	for _, id := range rooms {
+		bridge := Event{AcceptedMillis: nowMillis}
+		rand.Read(bridge.Digest[:])
+		if err := tx.AppendFollowed(id, []Event{bridge}); err != nil {
 			return err
 		}
 	}
@@ -63,14 +75,14 @@ func (tx *Tx) Restored() error {
 
 // WasRestored reports whether the database is a copy that Backup made and that
 // was not used yet; Restored has been called then.
-func (s *Store) WasRestored(ctx context.Context) (bool, error) {
+func (s *Store) WasRestored(ctx context.Context, nowMillis int64) (bool, error) {
 	was := false
 	err := s.Update(ctx, func(tx *Tx) error {
 		_, err := tx.Meta(backupMark)
 		if was, err = found(err); err != nil || !was {
 			return err
 		}
-		if err := tx.Restored(); err != nil {
+		if err := tx.Restored(nowMillis); err != nil {
 			return err
 		}
 		_, err = tx.exec("DELETE FROM meta WHERE name = ?", backupMark)

@@ -108,7 +108,7 @@ type Queue struct {
 // Queues returns what waits for each provider, those with nothing left out.
 func (tx *Tx) Queues() ([]Queue, error) {
 	return collect(tx, func(r scanner, q *Queue) error { return r.Scan(&q.Domain, &q.Rooms, &q.Events, &q.OldestMillis) },
-		`SELECT w.domain, COUNT(*), SUM(w.upto - w.acked_seq), COALESCE(MIN((SELECT MIN(l.accepted_ms) FROM room_log l WHERE l.room_id = w.room_id AND l.seq = w.acked_seq + 1)), 0)
+		`SELECT w.domain, COUNT(*), SUM((w.upto - w.acked_seq)`+lessGaps+`), COALESCE(MIN((SELECT MIN(l.accepted_ms) FROM room_log l WHERE l.room_id = w.room_id AND l.seq = w.acked_seq + 1)), 0)
 		FROM (SELECT f.domain, f.room_id, f.acked_seq, CASE WHEN f.until_seq > 0 THEN f.until_seq ELSE r.last_seq END AS upto
 			FROM followers f JOIN rooms r ON r.room_id = f.room_id) w
 		WHERE w.upto > w.acked_seq GROUP BY w.domain ORDER BY w.domain`)
@@ -236,7 +236,7 @@ type Lag struct {
 
 // Lag returns how far the local clients are behind.
 func (tx *Tx) Lag() (l Lag, err error) {
-	err = tx.row("SELECT COUNT(*), COALESCE(MAX(r.last_seq - m.cursor_seq), 0) FROM memberships m JOIN rooms r ON r.room_id = m.room_id WHERE m.cursor_seq < r.last_seq").Scan(&l.Cursors, &l.Events)
+	err = tx.row("SELECT COUNT(*), COALESCE(MAX((r.last_seq - m.cursor_seq)"+lessGaps+"), 0) FROM memberships m JOIN rooms r ON r.room_id = m.room_id WHERE m.cursor_seq < r.last_seq").Scan(&l.Cursors, &l.Events)
 	return l, err
 }
 
@@ -250,6 +250,6 @@ type Laggard struct {
 // behind first.
 func (tx *Tx) Laggards(limit int) ([]Laggard, error) {
 	return collect(tx, func(r scanner, l *Laggard) error { return r.Scan(&l.Client, &l.Events) },
-		`SELECT m.client_uri, CAST(SUM(r.last_seq - m.cursor_seq) AS BIGINT) AS behind FROM memberships m JOIN rooms r ON r.room_id = m.room_id
+		`SELECT m.client_uri, CAST(SUM((r.last_seq - m.cursor_seq)`+lessGaps+`) AS BIGINT) AS behind FROM memberships m JOIN rooms r ON r.room_id = m.room_id
 		WHERE m.cursor_seq < r.last_seq GROUP BY m.client_uri ORDER BY behind DESC, m.client_uri LIMIT ?`, int64(limit))
 }

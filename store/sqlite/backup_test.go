@@ -84,11 +84,11 @@ func TestBackupWhileInUse(t *testing.T) {
 	}
 	defer b.Close()
 	for i, want := range []bool{true, false} {
-		if was, err := b.WasRestored(ctx); err != nil || was != want {
+		if was, err := b.WasRestored(ctx, 1); err != nil || was != want {
 			t.Errorf("opened the %d. time: WasRestored = %v, %v", i+1, was, err)
 		}
 	}
-	if was, err := s.WasRestored(ctx); err != nil || was {
+	if was, err := s.WasRestored(ctx, 1); err != nil || was {
 		t.Errorf("the original is taken for restored: %v, %v", was, err)
 	}
 	next := append(b, 100000)
@@ -97,8 +97,8 @@ func TestBackupWhileInUse(t *testing.T) {
 	}
 	err = b.View(ctx, func(tx *store.Tx) error {
 		events, err := tx.Events(id, 0, 1_000_000)
-		if len(events)%2 != 0 || len(events) < 4 {
-			t.Errorf("the backup has %d events, part of a transaction", len(events))
+		if n := len(events) - 1; n%2 != 0 || n < 4 { // one bridges the gap
+			t.Errorf("the backup has %d events, part of a transaction", n)
 		}
 		if n, err := tx.CountKeyPackages("c", 0); err != nil || n != 0 {
 			t.Errorf("%d KeyPackages are in stock that may have been given out: %v", n, err)

@@ -560,7 +560,7 @@ func restored(t *testing.T, s *store.Store) {
 		if err := tx.AddKeyPackage(store.KeyPackage{Ref: []byte{1}, Client: "done", Suite: 1, NotAfterSeconds: 1 << 40, Body: []byte{1}}); err != nil {
 			return err
 		}
-		return tx.Restored()
+		return tx.Restored(5)
 	})
 	update(t, s, func(tx *store.Tx) error {
 		events := []store.Event{{AcceptedMillis: 10, Digest: [32]byte{99}}}
@@ -573,7 +573,18 @@ func restored(t *testing.T, s *store.Store) {
 		if behind, err := tx.FollowersBehind(id); err != nil || !slices.Equal(behind, []string{"b.example"}) {
 			t.Errorf("FollowersBehind = %v, %v", behind, err)
 		}
-		for client, want := range map[string]int{"done": 1, "behind": 3} {
+		// The gap does not count as events.
+		if q, err := tx.Queues(); err != nil || len(q) != 1 || q[0].Events != 1 {
+			t.Errorf("Queues = %+v, %v", q, err)
+		}
+		if l, err := tx.Lag(); err != nil || l.Events != 3 {
+			t.Errorf("Lag = %+v, %v", l, err)
+		}
+		if l, err := tx.Laggards(5); err != nil || len(l) != 2 || l[0] != (store.Laggard{Client: "behind", Events: 3}) || l[1] != (store.Laggard{Client: "done", Events: 1}) {
+			t.Errorf("Laggards = %+v, %v", l, err)
+		}
+		// Nor are cursors where their owners were not: what bridges it is to be read.
+		for client, want := range map[string]int{"done": 2, "behind": 4} {
 			list, err := tx.Memberships(client)
 			if err != nil {
 				return err
