@@ -1,12 +1,12 @@
 -- +goose Up
 
 -- Small values that exist once: the provider's keys, its domain.
-CREATE TABLE meta (
+CREATE TABLE IF NOT EXISTS meta (
     name  TEXT PRIMARY KEY,
     value {{bytes}} NOT NULL
 ) {{clustered}};
 
-CREATE TABLE users (
+CREATE TABLE IF NOT EXISTS users (
     user_uri   TEXT PRIMARY KEY,
     state      BIGINT NOT NULL, -- 1 active, 2 deleted
     password   {{bytes}} NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE users (
     created_ms BIGINT NOT NULL
 ) {{clustered}};
 
-CREATE TABLE clients (
+CREATE TABLE IF NOT EXISTS clients (
     client_uri TEXT PRIMARY KEY,
     user_uri   TEXT NOT NULL,
     token      {{bytes}} NOT NULL UNIQUE, -- SHA-256 of the bearer token
@@ -22,10 +22,10 @@ CREATE TABLE clients (
     created_ms BIGINT NOT NULL,
     seen_ms    BIGINT NOT NULL
 ) {{clustered}};
-CREATE INDEX clients_of_user ON clients (user_uri);
+CREATE INDEX IF NOT EXISTS clients_of_user ON clients (user_uri);
 
 -- One row a KeyPackage until it expires; the body is dropped when it is given out.
-CREATE TABLE key_packages (
+CREATE TABLE IF NOT EXISTS key_packages (
     ref        {{bytes}} PRIMARY KEY,
     client_uri TEXT NOT NULL,
     suite      BIGINT NOT NULL,
@@ -34,28 +34,28 @@ CREATE TABLE key_packages (
     room_uri   TEXT NOT NULL,   -- the room it was claimed for
     body       {{bytes}} NOT NULL
 ) {{clustered}};
-CREATE INDEX key_packages_of_client ON key_packages (client_uri, claimed_ms, not_after);
-CREATE INDEX key_packages_expiry ON key_packages (not_after);
+CREATE INDEX IF NOT EXISTS key_packages_of_client ON key_packages (client_uri, claimed_ms, not_after);
+CREATE INDEX IF NOT EXISTS key_packages_expiry ON key_packages (not_after);
 
 -- What the hub remembers of KeyPackages that went through it.
-CREATE TABLE claims (
+CREATE TABLE IF NOT EXISTS claims (
     ref       {{bytes}} PRIMARY KEY,
     provider  TEXT NOT NULL,
     claimant  TEXT NOT NULL,
     room_uri  TEXT NOT NULL,
     not_after BIGINT NOT NULL -- seconds
 ) {{clustered}};
-CREATE INDEX claims_expiry ON claims (not_after);
+CREATE INDEX IF NOT EXISTS claims_expiry ON claims (not_after);
 
 -- Answers that a repeated request gets again, by SHA-256 of the request.
-CREATE TABLE answers (
+CREATE TABLE IF NOT EXISTS answers (
     digest     {{bytes}} PRIMARY KEY,
     answer     {{bytes}} NOT NULL,
     created_ms BIGINT NOT NULL
 ) {{clustered}};
-CREATE INDEX answers_age ON answers (created_ms);
+CREATE INDEX IF NOT EXISTS answers_age ON answers (created_ms);
 
-CREATE TABLE rooms (
+CREATE TABLE IF NOT EXISTS rooms (
     room_id    {{id}},
     room_uri   TEXT NOT NULL UNIQUE,
     hub        TEXT NOT NULL,   -- the hub's domain
@@ -66,17 +66,17 @@ CREATE TABLE rooms (
     last_ms    BIGINT NOT NULL,
     created_ms BIGINT NOT NULL
 );
-CREATE INDEX rooms_by_hub ON rooms (hub);
+CREATE INDEX IF NOT EXISTS rooms_by_hub ON rooms (hub);
 
 -- A room's larger state in pieces, so that a change writes what changed.
-CREATE TABLE room_records (
+CREATE TABLE IF NOT EXISTS room_records (
     room_id BIGINT NOT NULL,
     name    {{bytes}} NOT NULL,
     value   {{bytes}} NOT NULL,
     PRIMARY KEY (room_id, name)
 ) {{clustered}};
 
-CREATE TABLE room_log (
+CREATE TABLE IF NOT EXISTS room_log (
     room_id     BIGINT NOT NULL,
     seq         BIGINT NOT NULL,
     kind        BIGINT NOT NULL,
@@ -89,10 +89,10 @@ CREATE TABLE room_log (
     body        {{bytes}} NOT NULL, -- the FanoutMessage
     PRIMARY KEY (room_id, seq)
 ) {{clustered}};
-CREATE UNIQUE INDEX room_log_digest ON room_log (room_id, digest);
+CREATE UNIQUE INDEX IF NOT EXISTS room_log_digest ON room_log (room_id, digest);
 
 -- Cursors of followers into the logs of rooms hosted here.
-CREATE TABLE followers (
+CREATE TABLE IF NOT EXISTS followers (
     room_id   BIGINT NOT NULL,
     domain    TEXT NOT NULL,
     first_seq BIGINT NOT NULL,
@@ -100,20 +100,20 @@ CREATE TABLE followers (
     acked_seq BIGINT NOT NULL,
     PRIMARY KEY (room_id, domain, first_seq)
 ) {{clustered}};
-CREATE INDEX followers_by_domain ON followers (domain);
+CREATE INDEX IF NOT EXISTS followers_by_domain ON followers (domain);
 
 -- Cursors of this provider's clients into the logs.
-CREATE TABLE memberships (
+CREATE TABLE IF NOT EXISTS memberships (
     client_uri TEXT NOT NULL,
     room_id    BIGINT NOT NULL,
     first_seq  BIGINT NOT NULL,
     cursor_seq BIGINT NOT NULL, -- everything up to here was read and stored by the client
     PRIMARY KEY (client_uri, room_id)
 ) {{clustered}};
-CREATE INDEX memberships_of_room ON memberships (room_id);
+CREATE INDEX IF NOT EXISTS memberships_of_room ON memberships (room_id);
 
 -- Users who are listed in a room that none of their clients has joined yet.
-CREATE TABLE invitations (
+CREATE TABLE IF NOT EXISTS invitations (
     user_uri TEXT NOT NULL,
     room_uri TEXT NOT NULL,
     added_ms BIGINT NOT NULL,
@@ -121,7 +121,7 @@ CREATE TABLE invitations (
 ) {{clustered}};
 
 -- GroupInfos given out: what the external commit that follows must present.
-CREATE TABLE joins (
+CREATE TABLE IF NOT EXISTS joins (
     room_id    BIGINT NOT NULL,
     public_key {{bytes}} NOT NULL, -- groupInfoPublicKey, never used twice
     user_uri   TEXT NOT NULL,
@@ -130,9 +130,9 @@ CREATE TABLE joins (
     expires_ms BIGINT NOT NULL,
     PRIMARY KEY (room_id, public_key)
 ) {{clustered}};
-CREATE INDEX joins_expiry ON joins (expires_ms);
+CREATE INDEX IF NOT EXISTS joins_expiry ON joins (expires_ms);
 
-CREATE TABLE join_codes (
+CREATE TABLE IF NOT EXISTS join_codes (
     room_id    BIGINT NOT NULL,
     code       {{bytes}} NOT NULL,
     created_by TEXT NOT NULL,
@@ -143,7 +143,7 @@ CREATE TABLE join_codes (
 ) {{clustered}};
 
 -- Consent, in both directions: one of requester and target is a user of ours.
-CREATE TABLE consents (
+CREATE TABLE IF NOT EXISTS consents (
     requester  TEXT NOT NULL,
     target     TEXT NOT NULL,
     room_uri   TEXT NOT NULL, -- empty: any room
@@ -152,10 +152,10 @@ CREATE TABLE consents (
     updated_ms BIGINT NOT NULL,
     PRIMARY KEY (requester, target, room_uri)
 ) {{clustered}};
-CREATE INDEX consents_by_target ON consents (target);
+CREATE INDEX IF NOT EXISTS consents_by_target ON consents (target);
 
 -- How a user may be found, one row a field that the user filled in.
-CREATE TABLE profile_fields (
+CREATE TABLE IF NOT EXISTS profile_fields (
     user_uri   TEXT NOT NULL,
     source     BIGINT NOT NULL, -- the search type it answers
     name       TEXT NOT NULL,
@@ -165,9 +165,9 @@ CREATE TABLE profile_fields (
     shown      BIGINT NOT NULL, -- 1: it is shown to those who found them
     PRIMARY KEY (user_uri, source, name)
 ) {{clustered}};
-CREATE INDEX profile_search ON profile_fields (source, name, search);
+CREATE INDEX IF NOT EXISTS profile_search ON profile_fields (source, name, search);
 
-CREATE TABLE reports (
+CREATE TABLE IF NOT EXISTS reports (
     report_id   {{id}},
     room_uri    TEXT NOT NULL,
     reporter    TEXT NOT NULL,
@@ -178,7 +178,7 @@ CREATE TABLE reports (
     body        {{bytes}} NOT NULL
 );
 
-CREATE TABLE assets (
+CREATE TABLE IF NOT EXISTS assets (
     asset_id   TEXT PRIMARY KEY,
     user_uri   TEXT NOT NULL,
     media_type TEXT NOT NULL,
@@ -186,7 +186,7 @@ CREATE TABLE assets (
     created_ms BIGINT NOT NULL
 ) {{clustered}};
 
-CREATE TABLE peers (
+CREATE TABLE IF NOT EXISTS peers (
     domain      TEXT PRIMARY KEY,
     mode        TEXT NOT NULL, -- "", "allow", "deny", "pause"
     contact_ms  BIGINT NOT NULL, -- when it last answered well, or called us
@@ -195,7 +195,7 @@ CREATE TABLE peers (
 ) {{clustered}};
 
 -- Who delivers to a peer at present.
-CREATE TABLE leases (
+CREATE TABLE IF NOT EXISTS leases (
     name       TEXT PRIMARY KEY,
     node       TEXT NOT NULL,
     expires_ms BIGINT NOT NULL

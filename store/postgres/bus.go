@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,8 +24,9 @@ const unsupportedAgain = 10 * time.Minute
 // wait for each other.
 type bus struct {
 	cfg  *pgx.ConnConfig
-	conn *pgx.Conn // that Publish uses; nil: none
-	skip time.Time // until then Publish does nothing: the engine can't
+	echo *pgx.ConnConfig // where Listen says what it must hear: the same, but in tests
+	conn *pgx.Conn       // that Publish uses; nil: none
+	skip time.Time       // until then Publish does nothing: the engine can't
 }
 
 func (b *bus) Publish(ctx context.Context, text string) error {
@@ -71,20 +74,28 @@ func (b *bus) Close() {
 	}
 }
 
-// probeEvery is how often a connection on which nothing is heard is asked
-// whether it is still there.
-const probeEvery = 10 * time.Second
+const (
+	// probeEvery is how often a connection on which nothing is heard is asked
+	// whether it still hears.
+	probeEvery = 10 * time.Second
+	// echoTime is how long that may take.
+	echoTime = 5 * time.Second
+	// deafAgain is after how long a database that takes LISTEN but lets nothing be
+	// heard, as behind a connection pooler, is tried again.
+	deafAgain = time.Minute
+	echo      = "echo/" // begins what only its sender waits for
+)
 
+var errDeaf = errors.New("postgres: LISTEN is taken, but nothing is heard: is there a connection pooler in between?")
+
+// Listen calls up when it has heard what it said itself on another connection:
+// that LISTEN is taken says little.
 func (b *bus) Listen(ctx context.Context, up func(), f func(text string)) error {
 	conn, err := pgx.ConnectConfig(ctx, b.cfg)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		conn.Close(end)
-	}()
+	defer hangUp(ctx, conn)
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		if unsupported(err) {
 			select {
@@ -94,25 +105,65 @@ func (b *bus) Listen(ctx context.Context, up func(), f func(text string)) error 
 		}
 		return err
 	}
-	up()
+	other, err := pgx.ConnectConfig(ctx, b.echo)
+	if err != nil {
+		return err
+	}
+	defer hangUp(ctx, other)
+	other.Exec(ctx, "SET synchronous_commit = off")
+	own := echo + rand.Text()
+	heard, waits := false, false
 	for {
-		wait, cancel := context.WithTimeout(ctx, probeEvery)
-		n, err := conn.WaitForNotification(wait)
+		long := probeEvery
+		if !heard {
+			long = 0
+		}
+		if waits {
+			long = echoTime
+		}
+		wait, cancel := context.WithTimeout(ctx, long)
+		var n *pgconn.Notification
+		if err = context.DeadlineExceeded; long > 0 {
+			n, err = conn.WaitForNotification(wait)
+		}
 		cancel()
 		switch {
+		case err == nil && n.Payload == own:
+			waits = false
+			if !heard {
+				heard = true
+				up()
+			}
+		case err == nil && strings.HasPrefix(n.Payload, echo):
 		case err == nil:
 			f(n.Payload)
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case wait.Err() != nil && !conn.IsClosed():
-			probe, cancel := context.WithTimeout(ctx, 5*time.Second)
-			err := conn.Ping(probe)
+		case wait.Err() == nil || conn.IsClosed():
+			return err
+		case waits:
+			if !heard {
+				select {
+				case <-ctx.Done():
+				case <-time.After(deafAgain):
+				}
+			}
+			return errDeaf
+		default:
+			say, cancel := context.WithTimeout(ctx, echoTime)
+			_, err := other.Exec(say, "SELECT pg_notify($1, $2)", channel, own)
 			cancel()
 			if err != nil {
 				return err
 			}
-		default:
-			return err
+			waits = true
 		}
 	}
+}
+
+// hangUp closes a connection in any case.
+func hangUp(ctx context.Context, conn *pgx.Conn) {
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	conn.Close(end)
 }

@@ -30,6 +30,7 @@ var dialect = store.Dialect{
 		"{{bytes}}", "BLOB",
 		"{{id}}", "INTEGER PRIMARY KEY AUTOINCREMENT",
 		"{{clustered}}", "WITHOUT ROWID",
+		"{{add column}}", "ADD COLUMN",
 	),
 	Retry:        func(error) bool { return false },
 	Duplicate:    duplicate,
