@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -150,4 +151,66 @@ func TestShrink(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// The log's file is longer than the log; zeros at its end are no pages, after a
+// crash neither.
+func TestLogIsMadeLonger(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	zeros := func() int {
+		b, err := os.ReadFile(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(b) - len(bytes.TrimRight(b, "\x00"))
+	}
+	rooms := 0
+	write := func() {
+		rooms++
+		if err := s.Update(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.CreateRoom(store.Room{URI: fmt.Sprintf("mimi://hub.example/r/%d", rooms), Hub: "hub.example", Head: make([]byte, 16<<10)})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); zeros() < 128<<10; {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %d rooms the log's file has %d zeros at its end", rooms, zeros())
+		}
+		write()
+		time.Sleep(time.Millisecond)
+	}
+	write()
+	write()
+	// What a crash leaves.
+	crashed := filepath.Join(t.TempDir(), "a.db")
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(crashed+suffix, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := sqlite.Open(t.Context(), crashed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	for i := range rooms {
+		if err := again.View(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Room(fmt.Sprintf("mimi://hub.example/r/%d", i+1))
+			return err
+		}); err != nil {
+			t.Fatalf("room %d of %d: %v", i+1, rooms, err)
+		}
+	}
 }
