@@ -196,6 +196,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, name string, rt 
 		return d, h.events(w, r, d, strings.Clone(token), end)
 	}
 	defer end()
+	if name != "assets" {
+		b := h.users.body(d.User, r.Body)
+		defer b.release()
+		r.Body = b
+	}
 	return d, rt.serve(h, w, r, d, arg)
 }
 
@@ -293,7 +298,8 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		var big *http.MaxBytesError
-		if errors.As(err, &big) {
+		var refused *Error
+		if errors.As(err, &big) || errors.As(err, &refused) {
 			return err
 		}
 		return Errorf(CodeBadRequest, "the JSON body can't be read: %v", err)

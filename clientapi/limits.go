@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"io"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -26,6 +27,10 @@ type Limits struct {
 	SubmitBurst      int
 	// Connections is how many event connections may be open; 32.
 	Connections int
+	// Memory is how many octets of request bodies may be held for all users, and
+	// UserMemory how many of them for one; 256 and 96 MiB. Uploads are not counted:
+	// they go to a file.
+	Memory, UserMemory int64
 	// LoginsPerSecond and LoginBurst bound the log-ins under one name; 0.2 and 20.
 	LoginsPerSecond float64
 	LoginBurst      int
@@ -53,6 +58,12 @@ func (l Limits) withDefaults() Limits {
 	float(&l.SubmitsPerSecond, 500)
 	whole(&l.SubmitBurst, 5000)
 	whole(&l.Connections, 32)
+	if l.Memory <= 0 {
+		l.Memory = 256 << 20
+	}
+	if l.UserMemory <= 0 {
+		l.UserMemory = 96 << 20
+	}
 	float(&l.LoginsPerSecond, 0.2)
 	whole(&l.LoginBurst, 20)
 	float(&l.AddressPerSecond, 1)
@@ -89,12 +100,14 @@ type users struct {
 	of     map[mimi.UserURI]*usage
 	logins map[string]*rate.Limiter // by name
 	places map[netip.Prefix]*rate.Limiter
+	held   int64 // octets of bodies
 }
 
 // usage is what one user does at present; users.mu covers the counts.
 type usage struct {
 	requests, submits     *rate.Limiter
 	inFlight, connections int
+	held                  int64 // octets of bodies
 }
 
 func newUsers(l Limits) *users {
@@ -160,6 +173,47 @@ func (u *users) begin(user mimi.UserURI, operation string) (end func(), err erro
 		*count--
 		u.mu.Unlock()
 	}, nil
+}
+
+// A body is a request's body whose octets are counted as they come, until the
+// request is over.
+type body struct {
+	io.ReadCloser
+	u    *users
+	of   *usage
+	held int64 // only the request's goroutine uses it
+}
+
+// Read reads what there is place for.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.u.mu.Lock()
+	defer b.u.mu.Unlock()
+	b.held += int64(n)
+	b.of.held += int64(n)
+	b.u.held += int64(n)
+	if l := b.u.limits; b.of.held > l.UserMemory {
+		return 0, tooMany(2*time.Second, "the requests of this user that are under way are too large together")
+	} else if b.u.held > l.Memory {
+		return 0, tooMany(2*time.Second, "the provider holds as many requests as it may")
+	}
+	return n, err
+}
+
+// release says that the body is held no more.
+func (b *body) release() {
+	b.u.mu.Lock()
+	defer b.u.mu.Unlock()
+	b.of.held -= b.held
+	b.u.held -= b.held
+	b.held = 0
+}
+
+// body counts a request's body as a user's.
+func (u *users) body(user mimi.UserURI, r io.ReadCloser) *body {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return &body{ReadCloser: r, u: u, of: u.get(user)}
 }
 
 // submits is the bucket of a user's messages.

@@ -161,3 +161,55 @@ func (d *deadlines) SetReadDeadline(t time.Time) error {
 	*d.read = t
 	return nil
 }
+
+// Bodies that are under way take no more memory than they may: for one user, and
+// for all.
+func TestBodiesAreBounded(t *testing.T) {
+	h := NewHandler(HandlerConfig{Service: &busy{}, Logger: slog.New(slog.DiscardHandler), Limits: Limits{UserMemory: 1000, Memory: 1500}})
+	post := func(path, user string, n int) *httptest.ResponseRecorder {
+		return request(h, "POST", path, user, strings.Repeat("x", n))
+	}
+	const update = "update/mimi%3A%2F%2Fa.example%2Fr%2Fx"
+	// Garbage is refused as such, once all of it was read.
+	if w := post(update, "alice", 900); w.Code != http.StatusBadRequest {
+		t.Fatalf("alone: %d", w.Code)
+	}
+	in, out := io.Pipe()
+	done := make(chan int)
+	go func() {
+		r := httptest.NewRequest("POST", Prefix+update, in)
+		r.Header.Set("Authorization", "Bearer alice")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		done <- w.Code
+	}()
+	out.Write(make([]byte, 899))
+	out.Write([]byte{1}) // when this is taken the others are counted
+	for _, c := range []struct {
+		path, user string
+		n, want    int
+	}{
+		{update, "alice", 200, http.StatusTooManyRequests},
+		{"keyPackages", "alice", 200, http.StatusTooManyRequests},
+		{update, "bob", 500, http.StatusBadRequest},
+		{update, "bob", 700, http.StatusTooManyRequests},
+		{update, "bob", 500, http.StatusBadRequest}, // what was refused is not held
+	} {
+		w := post(c.path, c.user, c.n)
+		if w.Code != c.want || (w.Code != http.StatusBadRequest) != (w.Header().Get("Retry-After") != "") {
+			t.Errorf("%d octets of %s to %s beside 900 of alice's: %d, Retry-After %q, want %d", c.n, c.user, c.path, w.Code, w.Header().Get("Retry-After"), c.want)
+		}
+	}
+	out.Close()
+	if code := <-done; code != http.StatusBadRequest {
+		t.Errorf("the request that was under way: %d", code)
+	}
+	if w := post(update, "alice", 900); w.Code != http.StatusBadRequest {
+		t.Errorf("afterwards: %d", w.Code)
+	}
+	h.users.mu.Lock()
+	defer h.users.mu.Unlock()
+	if h.users.held != 0 {
+		t.Errorf("%d octets are counted still", h.users.held)
+	}
+}
