@@ -226,7 +226,7 @@ func (c *Client) post(ctx context.Context, domain mimi.ProviderDomain, key strin
 		span.SetStatus(codes.Error, err.Error())
 	}
 	c.metrics.seconds.WithLabelValues(key).Observe(c.now().Sub(started).Seconds())
-	c.metrics.requests.WithLabelValues(key, outcome(err)).Inc()
+	c.metrics.requested(key, domain, err)
 	return r, err
 }
 

@@ -124,7 +124,7 @@ func (c *Client) fetchDirectory(ctx context.Context, l *link, old *cachedDirecto
 	started := c.now()
 	d, err := c.askDirectory(ctx, l, old)
 	c.metrics.seconds.WithLabelValues(key).Observe(c.now().Sub(started).Seconds())
-	c.metrics.requests.WithLabelValues(key, outcome(err)).Inc()
+	c.metrics.requested(key, l.peer.domain, err)
 	return d, err
 }
 

@@ -19,7 +19,7 @@ func (c *Client) Issuers(ctx context.Context, domain mimi.ProviderDomain) (docum
 	started := c.now()
 	document, age, err = c.fetchIssuers(ctx, domain)
 	c.metrics.seconds.WithLabelValues(issuersKey).Observe(c.now().Sub(started).Seconds())
-	c.metrics.requests.WithLabelValues(issuersKey, outcome(err)).Inc()
+	c.metrics.requested(issuersKey, domain, err)
 	return document, age, err
 }
 

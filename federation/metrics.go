@@ -17,9 +17,30 @@ type serverMetrics struct {
 	inFlight  *prometheus.GaugeVec     // endpoint
 	bodyBytes prometheus.GaugeFunc
 	peers     *prometheus.CounterVec // endpoint, peer, result
+	labels    labels
+}
 
+// labels are the peers that have a label of their own.
+type labels struct {
 	mu    sync.Mutex
-	known map[mimi.ProviderDomain]bool // peers with a label of their own
+	known map[mimi.ProviderDomain]bool
+}
+
+// of is the label of a peer; real says that there is such a peer, so that names
+// which somebody made up take none.
+func (l *labels) of(peer mimi.ProviderDomain, real bool) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.known[peer] {
+		if !real || len(l.known) >= labelledPeers {
+			return "other"
+		}
+		if l.known == nil {
+			l.known = map[mimi.ProviderDomain]bool{}
+		}
+		l.known[peer] = true
+	}
+	return string(peer)
 }
 
 // labelledPeers is how many peers have a label of their own; all others together
@@ -31,23 +52,19 @@ func (m *serverMetrics) peer(x *exchange, result string) {
 	if !x.proven {
 		return
 	}
-	m.mu.Lock()
-	name := x.from
-	if !m.known[name] {
-		if len(m.known) < labelledPeers {
-			m.known[name] = true
-		} else {
-			name = "other"
-		}
-	}
-	m.mu.Unlock()
-	m.peers.WithLabelValues(x.name, string(name), result).Inc()
+	m.peers.WithLabelValues(x.name, m.labels.of(x.from, true), result).Inc()
 }
 
 // clientMetrics are what a Client counts.
 type clientMetrics struct {
-	requests *prometheus.CounterVec   // endpoint, outcome
+	requests *prometheus.CounterVec   // endpoint, peer, outcome
 	seconds  *prometheus.HistogramVec // endpoint
+	labels   labels
+}
+
+// requested counts a request to a peer.
+func (m *clientMetrics) requested(endpoint string, peer mimi.ProviderDomain, err error) {
+	m.requests.WithLabelValues(endpoint, m.labels.of(peer, err == nil), outcome(err)).Inc()
 }
 
 func newServerMetrics(r prometheus.Registerer, held func() float64) (*serverMetrics, error) {
@@ -74,7 +91,6 @@ func newServerMetrics(r prometheus.Registerer, held func() float64) (*serverMetr
 			Help: "Octets of request bodies in memory.",
 		}, held),
 	}
-	m.known = map[mimi.ProviderDomain]bool{}
 	m.peers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "comity_federation_peer_requests_total",
 		Help: "Requests from other providers, by endpoint, proven peer and result.",
@@ -86,8 +102,8 @@ func newClientMetrics(r prometheus.Registerer) (*clientMetrics, error) {
 	m := &clientMetrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "comity_federation_client_requests_total",
-			Help: "Requests to other providers, by endpoint and outcome.",
-		}, []string{"endpoint", "outcome"}),
+			Help: "Requests to other providers, by endpoint, peer and outcome.",
+		}, []string{"endpoint", "peer", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "comity_federation_client_request_seconds",
 			Help:    "Time that another provider took to answer.",

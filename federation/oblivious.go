@@ -162,7 +162,7 @@ func gatewayURL(d *cachedDirectory) (u *url.URL, ok bool) {
 // ohttp.ParseKeys in a client, and says how long they may be kept.
 func (c *Client) GatewayKeys(ctx context.Context, hub mimi.ProviderDomain) (keys []byte, age time.Duration, err error) {
 	keys, age, err = c.gatewayRequest(ctx, hub, http.MethodGet, nil, ohttp.KeysMediaType, maxGatewayKeys)
-	c.metrics.requests.WithLabelValues(gatewayKey, outcome(err)).Inc()
+	c.metrics.requested(gatewayKey, hub, err)
 	return keys, age, err
 }
 
@@ -172,7 +172,7 @@ func (c *Client) GatewayKeys(ctx context.Context, hub mimi.ProviderDomain) (keys
 // date (RFC 9458 §5.3).
 func (c *Client) Relay(ctx context.Context, hub mimi.ProviderDomain, encapsulated []byte) ([]byte, error) {
 	resp, _, err := c.gatewayRequest(ctx, hub, http.MethodPost, encapsulated, ohttp.ResponseMediaType, maxObliviousAsset+64*kib)
-	c.metrics.requests.WithLabelValues(gatewayKey, outcome(err)).Inc()
+	c.metrics.requested(gatewayKey, hub, err)
 	return resp, err
 }
 

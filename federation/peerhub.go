@@ -137,7 +137,7 @@ func (h *peerHub) Gone(ctx context.Context, from mimi.ProviderDomain, room mimi.
 // also while its Body is read.
 func (h *peerHub) ProxyDownload(ctx context.Context, from mimi.ProviderDomain, req *mimi.DownloadRequest) (*mimi.Download, error) {
 	d, err := h.download(ctx, from, req)
-	h.client.metrics.requests.WithLabelValues("proxyDownload", outcome(err)).Inc()
+	h.client.metrics.requested("proxyDownload", h.domain, err)
 	return d, err
 }
 

@@ -157,6 +157,7 @@ func TestMessageIsTracedAndCounted(t *testing.T) {
 	counted(0, "comity_store_sync_seconds_count", 1)
 	counted(1, `comity_client_request_seconds_count{operation="submitMessage",result="ok"}`, 1)
 	counted(2, `comity_federation_peer_requests_total{endpoint="notify",peer="hub.example",result="ok"}`, 1)
+	counted(1, `comity_federation_client_requests_total{endpoint="submitMessage",outcome="ok",peer="hub.example"}`, 1)
 	counted(1, "comity_key_package_stock_low", 1) // the floor is above the few that the load generator has
 
 	r.targets[2].Stop()
