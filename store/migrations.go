@@ -2,5 +2,7 @@ package store
 
 import "embed"
 
-//go:embed migrations/*.sql
+// Those of one engine alone are in a folder of its name.
+//
+//go:embed migrations
 var migrations embed.FS

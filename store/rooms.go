@@ -154,6 +154,11 @@ func (tx *Tx) append(id int64, events []Event, update string, args ...any) error
 	for i := range events {
 		events[i].Seq = last - int64(len(events)) + 1 + int64(i)
 	}
+	if tx.s.digests != nil {
+		if err := tx.gather(id, events); err != nil {
+			return err
+		}
+	}
 	for len(events) > 0 {
 		n := 1
 		if len(events) >= eventsAtOnce {
@@ -244,32 +249,87 @@ func (tx *Tx) EventsWithin(id, afterSeq int64, limit, octets int) (list []Event,
 // EventByDigest returns the event with this SHA-256 of its MLSMessage, or
 // ErrNotFound.
 func (tx *Tx) EventByDigest(id int64, digest [32]byte) (Event, error) {
-	list, err := collect(tx, scanEvent, "SELECT "+eventColumns+" FROM room_log WHERE room_id = ? AND digest = ?", id, digest[:])
-	return first(list, err)
+	const query = "SELECT " + eventColumns + " FROM room_log WHERE room_id = ? AND digest = ?"
+	if tx.s.digests == nil {
+		list, err := collect(tx, scanEvent, query, id, digest[:])
+		return first(list, err)
+	}
+	seqs, err := tx.seqsOf(id, &digest)
+	if err != nil {
+		return Event{}, err
+	}
+	for _, seq := range seqs {
+		if list, err := collect(tx, scanEvent, query+" AND seq = ?", id, digest[:], seq); err != nil || len(list) > 0 {
+			return first(list, err)
+		}
+	}
+	return Event{}, ErrNotFound
 }
 
 // TrimRoom drops up to limit of the room's oldest events: those accepted before
 // beforeMillis that every follower and client which may read them has read, and
 // those accepted before unreadMillis, read or not. It returns how many.
 func (tx *Tx) TrimRoom(id, beforeMillis, unreadMillis int64, limit int) (int64, error) {
-	var upto int64
-	err := tx.row(`SELECT COALESCE(MAX(seq), 0) FROM (SELECT seq FROM room_log WHERE room_id = ? AND accepted_ms < ?
-		AND (accepted_ms < ? OR seq <= (SELECT COALESCE(MIN(cursor_seq), 9223372036854775807) FROM memberships WHERE room_id = ?)
-			AND seq <= (SELECT COALESCE(MIN(acked_seq), 9223372036854775807) FROM followers WHERE room_id = ?))
-		ORDER BY seq LIMIT ?) AS old`, id, beforeMillis, unreadMillis, id, id, int64(limit)).Scan(&upto)
-	if err != nil || upto == 0 {
+	var from, last, read int64
+	if ok, err := found(tx.row("SELECT first_seq, last_seq FROM rooms WHERE room_id = ?", id).Scan(&from, &last)); err != nil || !ok {
 		return 0, err
+	}
+	err := tx.row(`SELECT COALESCE(MIN(seq), 9223372036854775807) FROM (SELECT cursor_seq AS seq FROM memberships WHERE room_id = ?
+		UNION ALL SELECT acked_seq AS seq FROM followers WHERE room_id = ?) AS cursors`, id, id).Scan(&read)
+	if err != nil {
+		return 0, err
+	}
+	upto, err := tx.lastBefore(id, beforeMillis, read, limit)
+	if err != nil {
+		return 0, err
+	}
+	unread, err := tx.lastBefore(id, min(beforeMillis, unreadMillis), last, limit)
+	if err != nil {
+		return 0, err
+	}
+	if upto = max(upto, unread); upto == 0 {
+		return 0, nil
 	}
 	n, err := tx.exec("DELETE FROM room_log WHERE room_id = ? AND seq <= ?", id, upto)
 	if err != nil {
 		return 0, err
 	}
-	_, err = tx.exec("UPDATE rooms SET first_seq = ? WHERE room_id = ? AND first_seq <= ?", upto+1, id, upto)
+	if _, err = tx.exec("UPDATE rooms SET first_seq = ? WHERE room_id = ? AND first_seq <= ?", upto+1, id, upto); err != nil {
+		return 0, err
+	}
+	if tx.s.digests != nil {
+		err = tx.sweep(id, upto, upto-from+1, last-upto)
+	}
 	return n, err
+}
+
+// lastBefore returns the position of the last of up to limit events at the
+// beginning of a room's log, and up to uptoSeq, that were accepted before beforeMillis; 0: none.
+func (tx *Tx) lastBefore(id, beforeMillis, uptoSeq int64, limit int) (upto int64, err error) {
+	err = tx.query(func(r scanner) error {
+		var seq, at int64
+		if err := r.Scan(&seq, &at); err != nil {
+			return err
+		}
+		if at >= beforeMillis {
+			return errEnough
+		}
+		upto = seq
+		return nil
+	}, "SELECT seq, accepted_ms FROM room_log WHERE room_id = ? AND seq <= ? ORDER BY seq LIMIT ?", id, uptoSeq, int64(limit))
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return upto, err
 }
 
 // DropRoom removes a room with everything that belongs to it.
 func (tx *Tx) DropRoom(id int64) error {
+	if tx.s.digests != nil {
+		if _, err := tx.exec("DELETE FROM log_digests WHERE room_id = ?", id); err != nil {
+			return err
+		}
+	}
 	for _, q := range []string{
 		"DELETE FROM room_log WHERE room_id = ?", "DELETE FROM room_records WHERE room_id = ?",
 		"DELETE FROM followers WHERE room_id = ?", "DELETE FROM memberships WHERE room_id = ?",

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"path"
 	"sync"
 	"testing/fstest"
 	"time"
@@ -18,7 +19,7 @@ import (
 )
 
 // SchemaVersion is the number of the newest migration that this program has.
-const SchemaVersion = 2
+const SchemaVersion = 3
 
 var (
 	// ErrNotFound means that no row has the key that was asked for.
@@ -73,6 +74,13 @@ type Dialect struct {
 	// when it fails, because its transaction is: to be able to is dear in SQLite.
 	// Empty: INSERT.
 	Insert string
+	// Gather is how many digests of new events are gathered in memory before they are
+	// put into a table in order; SingleWriter only. 0: room_log has a unique index of
+	// them.
+	Gather int
+	// Others selects a number that changes when another process, of which there
+	// should be none, has written; with Gather only.
+	Others string
 	// Shrink is a statement by which a connection gives memory back; empty: none.
 	Shrink string
 	// Closing is called when the writer has ended. May be nil.
@@ -102,6 +110,8 @@ type Store struct {
 	queries sync.Map // query text → rebound text
 
 	insertEvent, insertEvents string // one, eventsAtOnce
+
+	digests *digests // nil: room_log has a unique index of them
 
 	hints      *hints // nil: there is one node only
 	publishing sync.WaitGroup
@@ -137,12 +147,19 @@ func Open(ctx context.Context, d *Dialect, read, write *sql.DB) (*Store, error) 
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	w := &stmtConn{conn: conn, stmts: map[string]*sql.Stmt{}}
+	if d.Gather > 0 {
+		if err := s.openDigests(w); err != nil {
+			w.close()
+			return nil, err
+		}
+	}
 	s.updates = make(chan *update, 1024)
 	s.readers = make(chan *stmtConn, d.Readers)
 	for range d.Readers {
 		s.readers <- nil
 	}
-	go s.writer(conn)
+	go s.writer(w)
 	return s, nil
 }
 
@@ -151,16 +168,18 @@ func Open(ctx context.Context, d *Dialect, read, write *sql.DB) (*Store, error) 
 // again.
 func migrate(ctx context.Context, d *Dialect, db *sql.DB) error {
 	files := fstest.MapFS{}
-	names, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		text, err := fs.ReadFile(migrations, name)
+	for _, pattern := range []string{"migrations/*.sql", "migrations/" + d.Name + "/*.sql"} {
+		names, err := fs.Glob(migrations, pattern)
 		if err != nil {
 			return err
 		}
-		files[strings.TrimPrefix(name, "migrations/")] = &fstest.MapFile{Data: []byte(d.Types.Replace(string(text)))}
+		for _, name := range names {
+			text, err := fs.ReadFile(migrations, name)
+			if err != nil {
+				return err
+			}
+			files[path.Base(name)] = &fstest.MapFile{Data: []byte(d.Types.Replace(string(text)))}
+		}
 	}
 	p, err := goose.NewProvider(d.Goose, db, files)
 	if err != nil {
@@ -355,6 +374,10 @@ func (s *Store) viewOnce(ctx context.Context, f func(*Tx) error) error {
 // viewKept is View on one of the connections that keep their statements, so that
 // none is compiled again.
 func (s *Store) viewKept(ctx context.Context, f func(*Tx) error) (err error) {
+	tx := &Tx{s: s}
+	if s.digests != nil {
+		tx.floor = s.digests.reads()
+	}
 	var c *stmtConn
 	select {
 	case c = <-s.readers:
@@ -383,7 +406,8 @@ func (s *Store) viewKept(ctx context.Context, f func(*Tx) error) (err error) {
 	if err := c.exec(all, "BEGIN"); err != nil {
 		return s.fail(err)
 	}
-	err = f(&Tx{ctx: all, s: s, w: c})
+	tx.ctx, tx.w = all, c
+	err = f(tx)
 	healthy = c.exec(all, "ROLLBACK") == nil
 	return err
 }
@@ -421,7 +445,7 @@ func (s *Store) updateOnce(ctx context.Context, f func(*Tx) error) error {
 }
 
 func (s *Store) fail(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || broken(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return &EngineError{Engine: s.d.Name, Err: err}

@@ -13,6 +13,8 @@ type Tx struct {
 	s   *Store
 	q   querier   // a database/sql transaction, or
 	w   *stmtConn // a connection that keeps its statements
+
+	floor int64 // of digests, as it was when the transaction began
 }
 
 type querier interface {

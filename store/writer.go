@@ -45,10 +45,9 @@ func (s *Store) enqueue(ctx context.Context, f func(*Tx) error) error {
 }
 
 // writer runs the updates, all that wait at a time in one transaction.
-func (s *Store) writer(conn *sql.Conn) {
+func (s *Store) writer(w *stmtConn) {
 	defer close(s.done)
-	defer conn.Close()
-	w := &stmtConn{conn: conn, stmts: map[string]*sql.Stmt{}}
+	defer w.conn.Close()
 	var batch []*update
 	for {
 		batch = batch[:0]
@@ -60,6 +59,9 @@ func (s *Store) writer(conn *sql.Conn) {
 			case u := <-s.updates:
 				batch = append(batch, u)
 			default:
+				if s.digests != nil {
+					s.settle(w)
+				}
 				return
 			}
 		}
@@ -99,13 +101,25 @@ func (s *Store) commit(w *stmtConn, batch []*update) {
 		answer(s.fail(err))
 		return
 	}
+	committed := false
+	tx := &Tx{ctx: ctx, s: s, w: w}
+	if s.digests != nil {
+		defer func() { s.digests.ended(committed) }()
+		if err := s.digests.begin(tx); err != nil {
+			w.exec(ctx, "ROLLBACK")
+			undone(err)
+			answer(s.fail(err))
+			return
+		}
+		tx.floor = s.digests.floor
+	}
 	for _, u := range batch {
 		if u.err = u.ctx.Err(); u.err != nil {
 			continue
 		}
 		if len(batch) == 1 {
 			// No savepoint is needed: nobody else's writes are at stake.
-			if u.err = run(u.f, &Tx{ctx: ctx, s: s, w: w}); u.err != nil {
+			if u.err = run(u.f, tx); u.err != nil {
 				w.exec(ctx, "ROLLBACK")
 				if broken(u.err) {
 					undone(u.err)
@@ -119,7 +133,7 @@ func (s *Store) commit(w *stmtConn, batch []*update) {
 			u.err = s.fail(err)
 			continue
 		}
-		if u.err = run(u.f, &Tx{ctx: ctx, s: s, w: w}); u.err != nil {
+		if u.err = run(u.f, tx); u.err != nil {
 			if err := w.exec(ctx, "ROLLBACK TO u"); err != nil {
 				w.exec(ctx, "ROLLBACK")
 				undone(err)
@@ -134,8 +148,15 @@ func (s *Store) commit(w *stmtConn, batch []*update) {
 			return
 		}
 	}
+	var err error
+	if s.digests != nil {
+		err = s.digests.move(tx)
+	}
 	sync := time.Now()
-	err := w.exec(ctx, "COMMIT")
+	if err == nil {
+		err = w.exec(ctx, "COMMIT")
+	}
+	committed = err == nil
 	s.committed(Commit{Updates: len(batch), Waiting: len(s.updates), Took: time.Since(start), Sync: time.Since(sync), Err: err})
 	if err != nil {
 		w.exec(ctx, "ROLLBACK")

@@ -11,7 +11,8 @@ import (
 	"github.com/comity-im/comity/store/sqlite"
 )
 
-// BenchmarkAppend measures the CPU time of an event in commits of so many.
+// BenchmarkAppend measures the CPU time of an event in commits of so many, in a new
+// log and one of half a million.
 func BenchmarkAppend(b *testing.B) {
 	used := func() float64 {
 		var r syscall.Rusage
@@ -20,8 +21,9 @@ func BenchmarkAppend(b *testing.B) {
 		}
 		return float64(r.Utime.Nano()+r.Stime.Nano()) / 1e3
 	}
-	for _, n := range []int{8, 32, 128} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+	for _, c := range []struct{ n, before int }{{8, 0}, {32, 0}, {128, 0}, {128, 500_000}} {
+		n := c.n
+		b.Run(fmt.Sprintf("%d/%d", n, c.before), func(b *testing.B) {
 			s, err := sqlite.Open(b.Context(), filepath.Join(b.TempDir(), "a.db"))
 			if err != nil {
 				b.Fatal(err)
@@ -35,8 +37,7 @@ func BenchmarkAppend(b *testing.B) {
 				b.Fatal(err)
 			}
 			events, body, at := make([]store.Event, n), make([]byte, 700), int64(0)
-			start := used()
-			for b.Loop() {
+			add := func(events []store.Event) {
 				for i := range events {
 					at++
 					events[i] = store.Event{Kind: 1, Epoch: 1, AcceptedMillis: at, Source: "hub.example", Body: body}
@@ -45,6 +46,13 @@ func BenchmarkAppend(b *testing.B) {
 				if err := s.Update(b.Context(), func(tx *store.Tx) error { return tx.AppendFollowed(id, events) }); err != nil {
 					b.Fatal(err)
 				}
+			}
+			for range c.before / 4000 {
+				add(make([]store.Event, 4000))
+			}
+			start := used()
+			for b.Loop() {
+				add(events)
 			}
 			b.ReportMetric((used()-start)/float64(b.N*n), "cpu-µs/event")
 		})

@@ -37,6 +37,8 @@ var dialect = store.Dialect{
 	Advise:       advice,
 	SingleWriter: true,
 	Insert:       "INSERT OR FAIL",
+	Gather:       1 << 14,
+	Others:       "PRAGMA data_version",
 	Shrink:       "PRAGMA shrink_memory",
 	Readers:      readers,
 	SizeQuery:    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
@@ -59,6 +61,11 @@ func (e *FileError) Unwrap() error { return e.Err }
 // Open opens or creates the database file at path. One process at a time may
 // have it open for writing.
 func Open(ctx context.Context, path string) (*store.Store, error) {
+	return open(ctx, path, dialect.Gather)
+}
+
+// open is Open with another number of digests that are gathered.
+func open(ctx context.Context, path string, gather int) (*store.Store, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -113,6 +120,7 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	ahead.SetMaxOpenConns(1)
 	points := newCheckpointer(ahead, abs+"-wal")
 	d := dialect
+	d.Gather = gather
 	d.Between, d.Closing, d.Checkpoints = points.between, points.close, points.observed
 	d.Backup = func(ctx context.Context, file, mark string) error { return backup(ctx, abs, file, mark) }
 	s, err := store.Open(ctx, &d, read, write)

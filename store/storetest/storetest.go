@@ -27,6 +27,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"rooms swap by version", rooms},
 		{"a room's log has one order", logs},
 		{"digests are unique in a room", digests},
+		{"repeats", repeats},
+		{"repeats of many at once", repeatsAtOnce},
 		{"followers' cursors", followers},
 		{"clients' cursors", memberships},
 		{"trimming keeps what is unread", trimming},
