@@ -453,7 +453,7 @@ func (s *Store) settle(w *stmtConn) {
 			return
 		}
 		err := d.begin(tx)
-		if err == nil && d.old == nil {
+		if err == nil && d.old == nil && d.young.n > 0 {
 			err = d.round(tx)
 		}
 		d.owed = len(d.todo)
