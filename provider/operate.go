@@ -81,6 +81,34 @@ func (p *Provider) Status(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
+// A Room is how large a room's log is, and who reads it.
+type Room struct {
+	Room      mimi.RoomURI        `json:"room"`
+	Hub       mimi.ProviderDomain `json:"hub"`
+	Events    int64               `json:"events"`          // kept in the log
+	Newest    time.Time           `json:"newest,omitzero"` // when it was accepted
+	Clients   int64               `json:"clients"`         // of this provider
+	Behind    int64               `json:"clients_behind"`  // that have not read all
+	Followers int64               `json:"followers"`       // providers, of a room that is hosted here
+}
+
+// Rooms returns up to limit rooms, those with the longest logs first.
+func (p *Provider) Rooms(ctx context.Context, limit int) ([]Room, error) {
+	var list []store.RoomSize
+	err := p.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		list, err = tx.RoomSizes(limit)
+		return err
+	})
+	rooms := make([]Room, len(list))
+	for i, r := range list {
+		rooms[i] = Room{mimi.RoomURI(r.URI), mimi.ProviderDomain(r.Hub), r.Events, time.Time{}, r.Clients, r.Behind, r.Followers}
+		if r.LastMillis > 0 {
+			rooms[i].Newest = time.UnixMilli(r.LastMillis)
+		}
+	}
+	return rooms, err
+}
+
 func (p *Provider) queue(q store.Queue) Queue {
 	out := Queue{Follower: mimi.ProviderDomain(q.Domain), Rooms: q.Rooms, Events: q.Events}
 	if q.OldestMillis > 0 {

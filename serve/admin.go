@@ -7,6 +7,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -37,6 +38,15 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /admin/v1/status", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.provider.Status(r.Context())
+		reply(w, v, err)
+	})
+	mux.HandleFunc("GET /admin/v1/rooms", func(w http.ResponseWriter, r *http.Request) {
+		limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+		if err != nil || limit < 1 || limit > 100_000 {
+			http.Error(w, "the limit is a number from 1 to 100000", http.StatusBadRequest)
+			return
+		}
+		v, err := s.provider.Rooms(r.Context(), limit)
 		reply(w, v, err)
 	})
 	mux.HandleFunc("GET /admin/v1/peers", func(w http.ResponseWriter, r *http.Request) {

@@ -27,6 +27,26 @@ func (tx *Tx) Newest(ids []int64) (map[int64]int64, error) {
 	return out, err
 }
 
+// A RoomSize is how large a room's log is, and who reads it.
+type RoomSize struct {
+	URI, Hub        string
+	Events          int64 // in the log
+	LastMillis      int64 // when the newest was accepted
+	Clients, Behind int64 // of this provider, and those of them that have not read all
+	Followers       int64 // providers
+}
+
+// RoomSizes returns up to limit rooms, those with the longest logs first.
+func (tx *Tx) RoomSizes(limit int) ([]RoomSize, error) {
+	return collect(tx, func(r scanner, s *RoomSize) error {
+		return r.Scan(&s.URI, &s.Hub, &s.Events, &s.LastMillis, &s.Clients, &s.Behind, &s.Followers)
+	}, `SELECT r.room_uri, r.hub, (r.last_seq - r.first_seq + 1)`+lessGaps+` AS events, r.last_ms,
+			(SELECT COUNT(*) FROM memberships m WHERE m.room_id = r.room_id),
+			(SELECT COUNT(*) FROM memberships m WHERE m.room_id = r.room_id AND m.cursor_seq < r.last_seq),
+			(SELECT COUNT(DISTINCT f.domain) FROM followers f WHERE f.room_id = r.room_id AND f.until_seq = 0)
+		FROM rooms r ORDER BY events DESC, r.room_uri LIMIT ?`, int64(limit))
+}
+
 // A Footprint changes with the rooms that a client reads and with its session.
 type Footprint struct {
 	Rooms, RoomSum, FirstSum int64

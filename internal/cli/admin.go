@@ -26,6 +26,7 @@ type Admin struct {
 	JSON bool   `help:"Print JSON." name:"json"`
 
 	Status   AdminStatus         `cmd:"" help:"Sizes, rooms, connections, queues."`
+	Rooms    AdminRooms          `cmd:"" help:"Rooms, those with the longest logs first: events that are kept, and who reads them."`
 	Peers    AdminPeers          `cmd:"" help:"All peers: how they are, when they were last well."`
 	Peer     AdminPeer           `cmd:"" help:"One peer: which side is failing and how, and what waits for it; or change how we deal with it."`
 	Policy   AdminPolicy         `cmd:"" help:"Whom we talk to: everybody who is not blocked (open), or those on the allow list."`
@@ -105,6 +106,29 @@ func printQueue(w io.Writer, q provider.Queue) {
 		fmt.Fprintf(w, "; failed %d times: %s; next try %s", q.Failures, q.Failure, q.RetryAt.Format(time.TimeOnly))
 	}
 	fmt.Fprintln(w)
+}
+
+// AdminRooms is comity admin rooms.
+type AdminRooms struct {
+	Limit int `help:"How many." default:"50"`
+}
+
+// Run lists rooms.
+func (r *AdminRooms) Run(ctx context.Context, a *Admin, out io.Writer) error {
+	var list []provider.Room
+	if err := a.call(ctx, http.MethodGet, fmt.Sprintf("rooms?limit=%d", r.Limit), nil, &list); err != nil {
+		return err
+	}
+	return a.show(out, list, func(w io.Writer) {
+		fmt.Fprintln(w, "ROOM\tEVENTS KEPT\tNEWEST\tCLIENTS HERE\tBEHIND\tFOLLOWERS")
+		for _, r := range list {
+			newest := "-"
+			if !r.Newest.IsZero() {
+				newest = r.Newest.Format(time.DateTime)
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", r.Room, r.Events, newest, r.Clients, r.Behind, r.Followers)
+		}
+	})
 }
 
 // AdminPeers is comity admin peers.
