@@ -585,6 +585,9 @@ func restored(t *testing.T, s *store.Store) {
 		if l, err := tx.Laggards(5); err != nil || len(l) != 2 || l[0] != (store.Laggard{Client: "behind", Events: 3}) || l[1] != (store.Laggard{Client: "done", Events: 1}) {
 			t.Errorf("Laggards = %+v, %v", l, err)
 		}
+		if l, err := tx.RoomSizes(5); err != nil || len(l) != 1 || l[0].Events != 4 || l[0].Clients != 2 || l[0].Behind != 2 || l[0].Followers != 1 || l[0].LastMillis != 10 {
+			t.Errorf("RoomSizes = %+v, %v", l, err)
+		}
 		// Nor are cursors where their owners were not: what bridges it is to be read.
 		for client, want := range map[string]int{"done": 2, "behind": 4} {
 			list, err := tx.Memberships(client)
