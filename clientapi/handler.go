@@ -200,6 +200,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, name string, rt 
 		b := h.users.body(d.User, r.Body)
 		defer b.release()
 		r.Body = b
+		if sw, ok := w.(*statusWriter); ok {
+			sw.held = b
+		}
 	}
 	return d, rt.serve(h, w, r, d, arg)
 }
@@ -275,6 +278,7 @@ func asError(err error) *Error {
 type statusWriter struct {
 	http.ResponseWriter
 	status int
+	held   *body // counts the answer with the request; may be nil
 }
 
 func (w *statusWriter) WriteHeader(status int) {
@@ -286,6 +290,11 @@ func (w *statusWriter) WriteHeader(status int) {
 
 func (w *statusWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
+		if w.held != nil {
+			if err := w.held.add(len(b)); err != nil {
+				return 0, err
+			}
+		}
 		w.status = http.StatusOK
 	}
 	return w.ResponseWriter.Write(b)

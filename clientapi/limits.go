@@ -27,9 +27,9 @@ type Limits struct {
 	SubmitBurst      int
 	// Connections is how many event connections may be open; 32.
 	Connections int
-	// Memory is how many octets of request bodies may be held for all users, and
-	// UserMemory how many of them for one; 256 and 96 MiB. Uploads are not counted:
-	// they go to a file.
+	// Memory is how many octets of requests' bodies, and of answers that are written,
+	// may be held for all users, and UserMemory how many of them for one; 256 and 96
+	// MiB. Files are not counted: they are not held in memory.
 	Memory, UserMemory int64
 	// LoginsPerSecond and LoginBurst bound the log-ins under one name; 0.2 and 20.
 	LoginsPerSecond float64
@@ -187,17 +187,26 @@ type body struct {
 // Read reads what there is place for.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if refused := b.add(n); refused != nil {
+		return 0, refused
+	}
+	return n, err
+}
+
+// add counts octets that are held until the request is over: of its body, or of
+// its answer while that is written. It returns an [*Error] where they are too many.
+func (b *body) add(n int) error {
 	b.u.mu.Lock()
 	defer b.u.mu.Unlock()
 	b.held += int64(n)
 	b.of.held += int64(n)
 	b.u.held += int64(n)
 	if l := b.u.limits; b.of.held > l.UserMemory {
-		return 0, tooMany(2*time.Second, "the requests of this user that are under way are too large together")
+		return tooMany(2*time.Second, "the requests of this user that are under way are too large together")
 	} else if b.u.held > l.Memory {
-		return 0, tooMany(2*time.Second, "the provider holds as many requests as it may")
+		return tooMany(2*time.Second, "the provider holds as many requests as it may")
 	}
-	return n, err
+	return nil
 }
 
 // release says that the body is held no more.

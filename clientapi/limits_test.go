@@ -3,6 +3,7 @@ package clientapi
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ type busy struct {
 	Service
 	enter chan struct{}
 	leave chan struct{}
+	list  []DeviceInfo
 }
 
 func (b *busy) Authenticate(_ context.Context, token string) (Device, error) {
@@ -33,7 +35,7 @@ func (b *busy) Devices(context.Context, Device) ([]DeviceInfo, error) {
 		b.enter <- struct{}{}
 		<-b.leave
 	}
-	return nil, nil
+	return b.list, nil
 }
 
 func (b *busy) Login(context.Context, Login) (Session, error) {
@@ -160,6 +162,52 @@ type deadlines struct {
 func (d *deadlines) SetReadDeadline(t time.Time) error {
 	*d.read = t
 	return nil
+}
+
+// A slowWriter is a client that reads nothing until it is let go.
+type slowWriter struct {
+	*httptest.ResponseRecorder
+	writes, goOn chan struct{}
+}
+
+func (w *slowWriter) Write(b []byte) (int, error) {
+	close(w.writes)
+	<-w.goOn
+	return w.ResponseRecorder.Write(b)
+}
+
+// Answers that clients are slow to take are counted as well.
+func TestAnswersAreBounded(t *testing.T) {
+	list := make([]DeviceInfo, 5)
+	b, _ := json.Marshal(list)
+	size := int64(len(b)) + 1
+	h := NewHandler(HandlerConfig{Service: &busy{list: list}, Logger: slog.New(slog.DiscardHandler), Limits: Limits{UserMemory: size * 3 / 2, Memory: size * 5 / 2}})
+	ask := func(user string) *httptest.ResponseRecorder { return request(h, "GET", "devices", user, "") }
+	slow := &slowWriter{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r := httptest.NewRequest("GET", Prefix+"devices", nil)
+		r.Header.Set("Authorization", "Bearer alice")
+		h.ServeHTTP(slow, r)
+	}()
+	<-slow.writes
+	if w := ask("alice"); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
+		t.Errorf("alice, beside an answer that she does not take: %d", w.Code)
+	}
+	if w := ask("bob"); w.Code != http.StatusOK {
+		t.Errorf("bob: %d", w.Code)
+	}
+	close(slow.goOn)
+	<-done
+	if w := ask("alice"); w.Code != http.StatusOK || slow.Code != http.StatusOK {
+		t.Errorf("alice, afterwards: %d, and %d", w.Code, slow.Code)
+	}
+	h.users.mu.Lock()
+	defer h.users.mu.Unlock()
+	if h.users.held != 0 {
+		t.Errorf("%d octets are counted still", h.users.held)
+	}
 }
 
 // Bodies that are under way take no more memory than they may: for one user, and
