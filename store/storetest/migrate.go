@@ -85,10 +85,6 @@ func (m Migration) open(t *testing.T, target string) {
 // several times: what comes of it in the end is what an undisturbed one has.
 func (m Migration) Killed(t *testing.T, databases int) {
 	want, took := m.Whole(t)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	halfway := 0
 	for n := 0; n < databases || halfway == 0; n++ {
 		if n > 10*databases {
@@ -96,19 +92,7 @@ func (m Migration) Killed(t *testing.T, databases int) {
 		}
 		target := m.Empty(t)
 		for range 2 {
-			cmd := exec.Command(exe, "-test.run=^TestMigrateHere$")
-			cmd.Env = append(os.Environ(), migrateEnv+"="+target)
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			bufio.NewReader(out).ReadString('\n')
-			time.Sleep(rand.N(took))
-			cmd.Process.Kill()
-			if cmd.Wait() != nil {
+			if MigrateAndKill(t, target, took) {
 				halfway++
 			}
 		}
@@ -118,4 +102,27 @@ func (m Migration) Killed(t *testing.T, databases int) {
 		}
 	}
 	t.Logf("%d processes were killed before they were done", halfway)
+}
+
+// MigrateAndKill has a process migrate a database and kills it before it took so
+// long. It says whether it was killed before it was done.
+func MigrateAndKill(t *testing.T, target string, took time.Duration) bool {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestMigrateHere$")
+	cmd.Env = append(os.Environ(), migrateEnv+"="+target)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	bufio.NewReader(out).ReadString('\n')
+	time.Sleep(rand.N(took))
+	cmd.Process.Kill()
+	return cmd.Wait() != nil
 }
